@@ -1,0 +1,87 @@
+package access
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/certctl-io/certctl/internal/rest"
+)
+
+// KeyView is an API key as the API shows it.
+type KeyView struct {
+	ID         string     `json:"id"`
+	Name       string     `json:"name"`
+	Role       Role       `json:"role" enum:"admin,operator,viewer,metrics"`
+	State      string     `json:"state" enum:"active,expired,revoked"`
+	CreatedAt  time.Time  `json:"created_at"`
+	ExpiresAt  *time.Time `json:"expires_at,omitempty"`
+	RevokedAt  *time.Time `json:"revoked_at,omitempty"`
+	LastUsedAt *time.Time `json:"last_used_at,omitempty" doc:"When it was used last, to the minute."`
+}
+
+// CreatedKeyView is a new API key with its secret, which is shown only here.
+type CreatedKeyView struct {
+	KeyView
+	Key string `json:"key" doc:"The key itself. It is shown only now." example:"certctl_..."`
+}
+
+func newView(k Key, now time.Time) KeyView {
+	return KeyView{
+		ID: k.ID, Name: k.Name, Role: k.Role, State: k.State(now), CreatedAt: k.CreatedAt,
+		ExpiresAt: k.ExpiresAt, RevokedAt: k.RevokedAt, LastUsedAt: k.LastUsedAt,
+	}
+}
+
+type createKeyInput struct {
+	Body struct {
+		Name      string     `json:"name" doc:"What the key is for." example:"deploy pipeline"`
+		Role      Role       `json:"role" enum:"admin,operator,viewer,metrics"`
+		ExpiresAt *time.Time `json:"expires_at,omitempty" doc:"When it stops working; it never does when left out."`
+	}
+}
+
+type keyInput struct {
+	ID string `path:"id" doc:"Id of the API key."`
+}
+
+// Routes registers the operations of this package.
+func (s *Service) Routes(api huma.API) {
+	tags := []string{"API keys"}
+	rest.Register(api, rest.APIKeysRead, huma.Operation{
+		OperationID: "list-api-keys", Method: http.MethodGet, Path: "/api/v1/api-keys", Tags: tags, Summary: "List API keys",
+	}, func(ctx context.Context, in *rest.ListInput) (*rest.ListOutput[KeyView], error) {
+		keys, next, err := listKeys(ctx, s.db.Read(), in.Page())
+		if err != nil {
+			return nil, err
+		}
+		views := make([]KeyView, len(keys))
+		for i, k := range keys {
+			views[i] = newView(k, s.now())
+		}
+		return rest.NewList(views, next), nil
+	})
+	rest.Register(api, rest.APIKeysWrite, huma.Operation{
+		OperationID: "create-api-key", Method: http.MethodPost, Path: "/api/v1/api-keys", Tags: tags,
+		DefaultStatus: http.StatusCreated, Summary: "Create an API key",
+		Description: "The answer is the only place where the key is shown.",
+	}, func(ctx context.Context, in *createKeyInput) (*rest.Output[CreatedKeyView], error) {
+		key, text, err := s.Create(ctx, in.Body.Name, in.Body.Role, in.Body.ExpiresAt)
+		if err != nil {
+			return nil, err
+		}
+		return rest.NewOutput(CreatedKeyView{KeyView: newView(key, s.now()), Key: text.Reveal()}), nil
+	})
+	rest.Register(api, rest.APIKeysWrite, huma.Operation{
+		OperationID: "revoke-api-key", Method: http.MethodPost, Path: "/api/v1/api-keys/{id}/revoke", Tags: tags,
+		Summary: "Revoke an API key", Description: "It stops working at once. The last admin key cannot be revoked.",
+	}, func(ctx context.Context, in *keyInput) (*rest.Output[KeyView], error) {
+		key, err := s.Revoke(ctx, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		return rest.NewOutput(newView(key, s.now())), nil
+	})
+}

@@ -126,7 +126,11 @@ func statusError(ctx context.Context, err error) error {
 
 // WriteProblem answers a request outside of the API framework with a Problem.
 func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
-	p := NewProblem(r.Context(), err)
+	NewProblem(r.Context(), err).Write(w)
+}
+
+// Write answers a request with the problem.
+func (p *Problem) Write(w http.ResponseWriter) {
 	for name, values := range p.GetHeaders() {
 		w.Header()[name] = values
 	}

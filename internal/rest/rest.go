@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -58,8 +59,8 @@ func PermissionOf(op *huma.Operation) Permission {
 	return p
 }
 
-// bearer is the name of the security scheme in the OpenAPI document.
-const bearer = "bearer"
+// Bearer is the name of the security scheme in the OpenAPI document.
+const Bearer = "bearer"
 
 // Register adds an operation. It panics when the permission or the operation
 // id is missing, which ends the program at start.
@@ -72,11 +73,18 @@ func Register[I, O any](api huma.API, permission Permission, op huma.Operation, 
 	}
 	op.Metadata[permissionKey] = permission
 	op.RejectUnknownQueryParameters = true
+	// Package api bounds body size and time before an operation is reached.
+	op.MaxBodyBytes = -1
+	op.BodyReadTimeout = -1
 	if permission != Public {
-		op.Security = []map[string][]string{{bearer: {}}}
+		op.Security = []map[string][]string{{Bearer: {}}}
 		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
 	}
+	if op.Method == http.MethodPost && permission != Public && permission != AgentSelf {
+		op.Parameters = append(op.Parameters, idempotencyParam)
+	}
 	op.Extensions = map[string]any{"x-certctl-permission": string(permission)}
+	nameBody[I](api, op.OperationID)
 	huma.Register(api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
 		if err != nil {
@@ -84,6 +92,23 @@ func Register[I, O any](api huma.API, permission Permission, op huma.Operation, 
 		}
 		return out, nil
 	})
+}
+
+// idempotencyParam documents what package api does for calls that change
+// something.
+var idempotencyParam = &huma.Param{
+	Name: "Idempotency-Key", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
+	Description: "Any text that is the same when the call is repeated and new for a new call. A repeated call within 24 hours is answered what the first one was and changes nothing.",
+}
+
+// nameBody gives a request body without a type name one in the OpenAPI
+// document: that of its operation.
+func nameBody[I any](api huma.API, operationID string) {
+	body, ok := reflect.TypeFor[I]().FieldByName("Body")
+	if !ok || body.Type.Kind() != reflect.Struct || body.Type.Name() != "" {
+		return
+	}
+	api.OpenAPI().Components.Schemas.Schema(body.Type, true, operationID+"-request")
 }
 
 // ListInput is embedded in the input of a list operation.

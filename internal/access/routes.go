@@ -7,6 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/certctl-io/certctl/internal/duration"
 	"github.com/certctl-io/certctl/internal/rest"
 )
 
@@ -15,7 +16,7 @@ type KeyView struct {
 	ID         string     `json:"id"`
 	Name       string     `json:"name"`
 	Role       Role       `json:"role" enum:"admin,operator,viewer,metrics"`
-	State      string     `json:"state" enum:"active,expired,revoked"`
+	Status     string     `json:"status" enum:"active,expired,revoked"`
 	CreatedAt  time.Time  `json:"created_at"`
 	ExpiresAt  *time.Time `json:"expires_at,omitempty"`
 	RevokedAt  *time.Time `json:"revoked_at,omitempty"`
@@ -30,16 +31,16 @@ type CreatedKeyView struct {
 
 func newView(k Key, now time.Time) KeyView {
 	return KeyView{
-		ID: k.ID, Name: k.Name, Role: k.Role, State: k.State(now), CreatedAt: k.CreatedAt,
+		ID: k.ID, Name: k.Name, Role: k.Role, Status: k.State(now), CreatedAt: k.CreatedAt,
 		ExpiresAt: k.ExpiresAt, RevokedAt: k.RevokedAt, LastUsedAt: k.LastUsedAt,
 	}
 }
 
 type createKeyInput struct {
 	Body struct {
-		Name      string     `json:"name" doc:"What the key is for." example:"deploy pipeline"`
-		Role      Role       `json:"role" enum:"admin,operator,viewer,metrics"`
-		ExpiresAt *time.Time `json:"expires_at,omitempty" doc:"When it stops working; it never does when left out."`
+		Name     string            `json:"name" doc:"What the key is for." example:"deploy pipeline"`
+		Role     Role              `json:"role" enum:"admin,operator,viewer,metrics"`
+		Lifetime duration.Duration `json:"lifetime,omitzero" required:"false" example:"90d" doc:"How long it works; for ever when left out."`
 	}
 }
 
@@ -68,20 +69,23 @@ func (s *Service) Routes(api huma.API) {
 		DefaultStatus: http.StatusCreated, Summary: "Create an API key",
 		Description: "The answer is the only place where the key is shown.",
 	}, func(ctx context.Context, in *createKeyInput) (*rest.Output[CreatedKeyView], error) {
-		key, text, err := s.Create(ctx, in.Body.Name, in.Body.Role, in.Body.ExpiresAt)
+		var expires *time.Time
+		if in.Body.Lifetime != 0 {
+			at := s.now().Add(in.Body.Lifetime.Std())
+			expires = &at
+		}
+		key, text, err := s.Create(ctx, in.Body.Name, in.Body.Role, expires)
 		if err != nil {
 			return nil, err
 		}
 		return rest.NewOutput(CreatedKeyView{KeyView: newView(key, s.now()), Key: text.Reveal()}), nil
 	})
 	rest.Register(api, rest.APIKeysWrite, huma.Operation{
-		OperationID: "revoke-api-key", Method: http.MethodPost, Path: "/api/v1/api-keys/{id}/revoke", Tags: tags,
-		Summary: "Revoke an API key", Description: "It stops working at once. The last admin key cannot be revoked.",
-	}, func(ctx context.Context, in *keyInput) (*rest.Output[KeyView], error) {
-		key, err := s.Revoke(ctx, in.ID)
-		if err != nil {
-			return nil, err
-		}
-		return rest.NewOutput(newView(key, s.now())), nil
+		OperationID: "revoke-api-key", Method: http.MethodDelete, Path: "/api/v1/api-keys/{id}", Tags: tags,
+		DefaultStatus: http.StatusNoContent, Summary: "Revoke an API key",
+		Description: "It stops working at once and stays in the list. The last admin key cannot be revoked.",
+	}, func(ctx context.Context, in *keyInput) (*struct{}, error) {
+		_, err := s.Revoke(ctx, in.ID)
+		return nil, err
 	})
 }

@@ -1,3 +1,5 @@
+// Package telemetry is how the program tells what it does: its log, its metrics,
+// and the request id that ties a log line to an answer.
 package telemetry
 
 import "context"

@@ -1,0 +1,120 @@
+package api
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/certctl-io/certctl/internal/access"
+	"github.com/certctl-io/certctl/internal/problem"
+	"github.com/certctl-io/certctl/internal/rest"
+)
+
+// limiter bounds the rate of each client: an authenticated caller by who it
+// is, everybody else by address.
+type limiter struct {
+	rps   rate.Limit // 0 for no limit
+	burst int
+
+	mu      sync.Mutex
+	clients map[string]*client
+	swept   time.Time
+}
+
+type client struct {
+	bucket *rate.Limiter
+	seen   time.Time
+}
+
+const (
+	// forgetAfter is how long a client that is silent is remembered. A bucket
+	// is full again long before.
+	forgetAfter = 10 * time.Minute
+	sweepEvery  = time.Minute
+)
+
+func newLimiter(rps float64, burst int) *limiter {
+	return &limiter{rps: rate.Limit(rps), burst: burst, clients: map[string]*client{}}
+}
+
+// take reports how long a client has to wait until its next request; zero when
+// it may go on now.
+func (l *limiter) take(key string, now time.Time) time.Duration {
+	if l.rps <= 0 {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sweep(now)
+	c := l.clients[key]
+	if c == nil {
+		c = &client{bucket: rate.NewLimiter(l.rps, l.burst)}
+		l.clients[key] = c
+	}
+	c.seen = now
+	reservation := c.bucket.ReserveN(now, 1)
+	wait := reservation.DelayFrom(now)
+	if wait > 0 {
+		reservation.CancelAt(now)
+	}
+	return wait
+}
+
+func (l *limiter) sweep(now time.Time) {
+	if now.Sub(l.swept) < sweepEvery {
+		return
+	}
+	l.swept = now
+	for key, c := range l.clients {
+		if now.Sub(c.seen) > forgetAfter {
+			delete(l.clients, key)
+		}
+	}
+}
+
+// limitRate refuses a client that asks too often.
+func (a *API) limitRate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		key := "address/" + address(r)
+		if principal, ok := access.PrincipalFrom(r.Context()); ok {
+			key = string(principal.Kind) + "/" + principal.ID
+		}
+		if wait := a.limiter.take(key, time.Now()); wait > 0 {
+			p := rest.NewProblem(r.Context(), problem.Temporary(errors.New("too many requests"), max(wait, time.Second)).
+				Hint("wait as long as Retry-After says"))
+			p.Status = http.StatusTooManyRequests
+			p.Write(w)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// limitBody reads the body, so that nothing behind it sees one that is too
+// large or cut off.
+func (a *API) limitBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength == 0 {
+			next.ServeHTTP(w, r)
+			return
+		}
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.config.BodyLimit))
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			a.fail(w, r, problem.TooLarge("the body of the request is over the limit of %d bytes", tooLarge.Limit).
+				Hint("send less at once, or raise body_limit on the server"))
+			return
+		}
+		if err != nil {
+			a.fail(w, r, problem.Invalid("body", "it did not arrive whole").Hint("send the request again"))
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		next.ServeHTTP(w, r)
+	})
+}

@@ -33,7 +33,23 @@ type cluster struct {
 	user      string
 }
 
-var startCluster = sync.OnceValues(newCluster)
+var startCluster = sync.OnceValues(func() (*cluster, error) { return newCluster(fast) })
+
+// fast are the settings of a server whose data nobody will miss.
+var fast = []string{"fsync=off", "synchronous_commit=off", "full_page_writes=off"}
+
+// DurablePostgres gives the URL of an empty database on a PostgreSQL server of
+// its own with the durability of production, for benchmarks. The server ends
+// with this process.
+func DurablePostgres() (string, error) {
+	c, err := newCluster(nil)
+	if err != nil {
+		return "", fmt.Errorf("start PostgreSQL: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), clusterTimeout)
+	defer cancel()
+	return c.url("bench"), c.exec(ctx, "postgres", "CREATE DATABASE bench")
+}
 
 // PostgresURL makes an empty database with the current schema, on the
 // PostgreSQL server of this test binary, and gives its URL.
@@ -71,7 +87,7 @@ func (c *cluster) exec(ctx context.Context, database, statement string) error {
 	return errors.Join(err, conn.Close(ctx))
 }
 
-func newCluster() (*cluster, error) {
+func newCluster(settings []string) (*cluster, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), clusterTimeout)
 	defer cancel()
 	bin, err := postgresBin()
@@ -93,7 +109,7 @@ func newCluster() (*cluster, error) {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
 	}
-	if err := superviseServer(filepath.Join(bin, "postgres"), data, dir, credential); err != nil {
+	if err := superviseServer(filepath.Join(bin, "postgres"), data, dir, settings, credential); err != nil {
 		return nil, err
 	}
 	c := &cluster{socketDir: dir, user: owner}
@@ -106,24 +122,27 @@ func newCluster() (*cluster, error) {
 // superviseServer starts the server under a shell that holds the read end of a
 // pipe: when this process ends, however it ends, the shell sees end of file,
 // stops the server and removes its directory.
-func superviseServer(postgres, data, dir string, credential *syscall.Credential) error {
-	const script = `"$1" -D "$2" -k "$3" -c listen_addresses= -c fsync=off -c synchronous_commit=off ` +
-		`-c full_page_writes=off -c max_connections=300 >"$3/log" 2>&1 </dev/null & cat >/dev/null; kill -QUIT $!; wait; rm -rf "$3"`
+func superviseServer(postgres, data, dir string, settings []string, credential *syscall.Credential) error {
+	const script = `dir=$1; shift; "$@" >"$dir/log" 2>&1 </dev/null & cat >/dev/null; kill -QUIT $!; wait; rm -rf "$dir"`
+	args := []string{"-c", script, "sh", dir, postgres, "-D", data, "-k", dir, "-c", "listen_addresses=", "-c", "max_connections=300"}
+	for _, setting := range settings {
+		args = append(args, "-c", setting)
+	}
 	read, write, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = read.Close() }()
-	shell := exec.Command("sh", "-c", script, "sh", postgres, data, dir)
+	shell := exec.Command("sh", args...) //nolint:gosec // the script is above, its arguments are ours
 	shell.Stdin = read
 	shell.SysProcAttr = &syscall.SysProcAttr{Credential: credential, Setpgid: true}
-	keepOpen = write
+	keepOpen.Store(dir, write)
 	return shell.Start()
 }
 
-// keepOpen is the write end of the supervisor's pipe; the garbage collector
-// would close it otherwise.
-var keepOpen *os.File
+// keepOpen holds the write ends of the supervisors' pipes; the garbage
+// collector would close them otherwise.
+var keepOpen sync.Map
 
 func (c *cluster) wait(ctx context.Context) error {
 	for {

@@ -212,3 +212,17 @@ func TestLinterFindsWhatItsSourcesSay(t *testing.T) {
 		t.Error("garbage was linted")
 	}
 }
+
+func TestStatusURLNamesWhatIsServed(t *testing.T) {
+	t.Parallel()
+	const at StatusURL = "http://pki.example.com/status"
+	for got, want := range map[string]string{
+		at.CRL("iss_1", 12): "http://pki.example.com/status/crl/iss_1/12.crl",
+		at.CA("iss_1"):      "http://pki.example.com/status/ca/iss_1.crt",
+		at.OCSP("iss_1"):    "http://pki.example.com/status/ocsp/iss_1",
+	} {
+		if got != want {
+			t.Errorf("the address is %s, want %s", got, want)
+		}
+	}
+}

@@ -176,6 +176,9 @@ func TestErrorsTellFieldProblemAndRemedy(t *testing.T) {
 		{"POST", "/api/v1/things", "certctl_wrong", `{}`, 401, problem.KindUnauthenticated, []string{"not valid"}},
 		{"GET", "/api/v1/nothing", e.admin, "", 404, problem.KindNotFound, []string{"/api/v1/docs"}},
 		{"DELETE", "/api/v1/things", e.admin, "", 405, problem.KindInvalid, []string{"POST"}},
+		{"POST", "/api/v1/things", e.admin, `{"name":"a\u0000b"}`, 422, problem.KindInvalid, []string{"NUL"}},
+		{"GET", "/api/v1/fail/a%00b", e.admin, "", 422, problem.KindInvalid, []string{"NUL"}},
+		{"GET", "/api/v1/info?colour=%00", e.admin, "", 422, problem.KindInvalid, []string{"NUL"}},
 		{"GET", "/api/v1/info?colour=red", e.admin, "", 422, problem.KindInvalid, []string{"colour"}},
 	} {
 		got := e.call(test.method, test.path, test.key, test.body)

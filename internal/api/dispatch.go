@@ -93,11 +93,18 @@ func (a *API) record(r *http.Request, e *exchange, took time.Duration) {
 		level = slog.LevelDebug
 	}
 	a.log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", e.status,
-		"took", took, "address", address(r), "caller", e.caller)
+		"took", took.String(), "address", address(r), "caller", e.caller)
 }
+
+// nul is a character that no name has and no database stores.
+const nul = "\x00"
 
 // dispatch finds the operation.
 func (a *API) dispatch(w http.ResponseWriter, r *http.Request) {
+	if strings.Contains(r.URL.Path, nul) || strings.Contains(r.URL.RawQuery, "%00") {
+		a.fail(w, r, problem.Invalid("", "the URL holds the character NUL").Hint("leave it out"))
+		return
+	}
 	handler, pattern := a.mux.Handler(r)
 	if pattern == "" {
 		a.refuse(handler, w, r)

@@ -96,7 +96,7 @@ func (a *API) limitRate(next http.Handler) http.Handler {
 }
 
 // limitBody reads the body, so that nothing behind it sees one that is too
-// large or cut off.
+// large or cut off, or has in it what no database stores.
 func (a *API) limitBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength == 0 {
@@ -112,6 +112,10 @@ func (a *API) limitBody(next http.Handler) http.Handler {
 		}
 		if err != nil {
 			a.fail(w, r, problem.Invalid("body", "it did not arrive whole").Hint("send the request again"))
+			return
+		}
+		if bytes.Contains(body, []byte(`\u0000`)) || bytes.Contains(body, []byte(nul)) {
+			a.fail(w, r, problem.Invalid("body", "it holds the character NUL").Hint("leave it out"))
 			return
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))

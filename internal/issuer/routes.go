@@ -56,13 +56,13 @@ type createInput struct {
 }
 
 type updateInput struct {
-	refInput
+	Ref string `path:"ref" doc:"Id or name of the issuer."`
 	rest.IfMatch
 	Body Change
 }
 
 type deleteInput struct {
-	refInput
+	Ref string `path:"ref" doc:"Id or name of the issuer."`
 	rest.IfMatch
 }
 
@@ -120,7 +120,7 @@ func (s *Service) readRoutes(api huma.API) {
 	rest.Register(api, rest.IssuersRead, huma.Operation{
 		OperationID: "list-issuer-types", Method: http.MethodGet, Path: "/api/v1/issuer-types", Tags: tags,
 		Summary: "List the types of issuers with the schemas of their settings",
-	}, func(context.Context, *struct{}) (*rest.ListOutput[TypeView], error) {
+	}, func(context.Context, *rest.ListInput) (*rest.ListOutput[TypeView], error) {
 		var views []TypeView
 		for _, kind := range s.Types() {
 			views = append(views, TypeView{Type: kind, Schema: s.drivers[kind].Schema()})

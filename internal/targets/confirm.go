@@ -1,0 +1,74 @@
+package targets
+
+import (
+	"context"
+	"fmt"
+)
+
+// inPlace tells whether the plan's files stand where it wants them, byte for
+// byte. Without a probe, that the server has loaded them is known only when the
+// last deployment was completed.
+func (d *deployment) inPlace() bool {
+	if d.journal.open() || d.job.Plan.Probe == nil && d.journal.Outcome != OutcomeDeployed {
+		return false
+	}
+	for _, file := range d.files {
+		wanted := snapshot{Existed: true, Mode: file.mode, UID: file.uid, GID: file.gid, SHA256: sum(file.data)}
+		if !file.was.same(wanted) {
+			return false
+		}
+	}
+	return true
+}
+
+// confirm ends a deployment that has nothing to write: it is done when the
+// certificate is served, be it after a reload that was missed before.
+func (d *deployment) confirm(ctx context.Context) {
+	if err := d.step(ctx, "verify", d.verifyNow); err == nil {
+		d.report.Outcome = OutcomeUnchanged
+		if d.journal.Deployment == d.job.DeploymentID {
+			d.report.Outcome = OutcomeDeployed // by an earlier run that could not tell
+		}
+		d.report.Reason = d.proof()
+		return
+	}
+	for _, step := range []struct {
+		name string
+		do   stepFunc
+	}{
+		{"validate", d.validate},
+		{"reload", d.reload},
+		{"verify", d.verify},
+	} {
+		if err := d.step(ctx, step.name, step.do); err != nil {
+			d.report.Outcome = OutcomeFailed
+			d.report.Reason = err.Error() + "; the files were in place already, so there is nothing to roll back to"
+			d.report.Retryable = retryable(err)
+			return
+		}
+	}
+	d.report.Outcome = OutcomeDeployed
+	d.report.Reason = "the files were in place already and needed a reload; " + d.proof()
+}
+
+// verifyNow looks once, without giving the server time.
+func (d *deployment) verifyNow(ctx context.Context) (string, error) {
+	probe := d.job.Plan.Probe
+	if probe == nil {
+		return "no probe is set: what is served was not checked", nil
+	}
+	served, err := probe.handshake(ctx)
+	d.report.Served = served
+	if served != d.job.Fingerprint {
+		return "", fmt.Errorf("%s: %s", probe, seen(served, err))
+	}
+	return probe.String() + " serves certificate " + served, nil
+}
+
+// proof says for a person how sure a success is.
+func (d *deployment) proof() string {
+	if d.job.Plan.Probe == nil {
+		return "the files are in place; without a probe, what is served was not checked"
+	}
+	return fmt.Sprintf("certificate %s is served at %s", short(d.job.Fingerprint), d.job.Plan.Probe)
+}

@@ -43,7 +43,7 @@ func newIdentity(t testing.TB, parent *identity, change func(*x509.Certificate))
 		BasicConstraintsValid: true,
 	}
 	change(template)
-	issuer, signer := template, crypto.Signer(key)
+	issuer, signer := template, key
 	if parent != nil {
 		issuer, signer = parent.certificate, parent.key
 	}

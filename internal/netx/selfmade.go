@@ -157,7 +157,7 @@ func loadCA(dataDir string) (*x509.Certificate, crypto.Signer, error) {
 	if err != nil {
 		// Not ErrNotExist: a directory without its files is damage, and making a
 		// new CA would lock all agents out without a word.
-		return nil, nil, fmt.Errorf("%v; restore it from a backup, or remove the directory for a new CA and give its fingerprint to all agents", err)
+		return nil, nil, fmt.Errorf("%v; restore it from a backup, or remove the directory for a new CA and give its fingerprint to all agents", err) //nolint:errorlint // see above
 	}
 	key, ok := pair.PrivateKey.(crypto.Signer)
 	if !ok || !pair.Leaf.IsCA {

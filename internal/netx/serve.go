@@ -99,7 +99,9 @@ func limitBodyTime(next http.Handler, limit time.Duration) http.Handler {
 	})
 }
 
-// timedBody lifts the deadline when the body is read.
+// timedBody lifts the deadline when the body was read to its end. After any
+// other error it stays: the server reads on to find the next request, and
+// would wait for a client that sends nothing.
 type timedBody struct {
 	io.ReadCloser
 	control *http.ResponseController
@@ -108,7 +110,7 @@ type timedBody struct {
 // Read implements io.Reader.
 func (b *timedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil {
+	if errors.Is(err, io.EOF) {
 		_ = b.control.SetReadDeadline(time.Time{}) // it was possible before
 	}
 	return n, err

@@ -62,11 +62,17 @@ func PermissionOf(op *huma.Operation) Permission {
 // Bearer is the name of the security scheme in the OpenAPI document.
 const Bearer = "bearer"
 
-// Register adds an operation. It panics when the permission or the operation
-// id is missing, which ends the program at start.
+// Register adds an operation. It panics when the permission, the operation id
+// or a part of the path is missing, which ends the program at start.
 func Register[I, O any](api huma.API, permission Permission, op huma.Operation, handler func(context.Context, *I) (*O, error)) {
 	if permission == "" || op.OperationID == "" {
 		panic(fmt.Sprintf("rest: %s %s is registered without a permission or an operation id", op.Method, op.Path))
+	}
+	for _, part := range strings.Split(op.Path, "/") {
+		name, inner := strings.CutPrefix(strings.TrimSuffix(part, "}"), "{")
+		if inner && !hasPathField(reflect.TypeFor[I](), name) {
+			panic(fmt.Sprintf("rest: the input of %s does not take {%s}; the framework sees no fields of embedded types that are not exported", op.OperationID, name))
+		}
 	}
 	if op.Metadata == nil {
 		op.Metadata = map[string]any{}
@@ -92,6 +98,18 @@ func Register[I, O any](api huma.API, permission Permission, op huma.Operation, 
 		}
 		return out, nil
 	})
+}
+
+func hasPathField(t reflect.Type, name string) bool {
+	for field := range t.Fields() {
+		if field.Tag.Get("path") == name && field.IsExported() {
+			return true
+		}
+		if field.Anonymous && field.IsExported() && field.Type.Kind() == reflect.Struct && hasPathField(field.Type, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // idempotencyParam documents what package api does for calls that change

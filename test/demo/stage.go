@@ -241,7 +241,7 @@ func (s *stage) mend(ctx context.Context) error {
 // tell shows where everything stands.
 func (s *stage) tell(ctx context.Context) error {
 	title("Where everything stands")
-	for _, args := range [][]string{{"list", "certificates"}, {"list", "versions", "--certificate", "www"}, {"list", "agents"}} {
+	for _, args := range [][]string{{"list", "certificates"}, {"list", "versions", "www"}, {"list", "agents"}} {
 		out, err := s.server.CLI(ctx, args...)
 		if err != nil {
 			return err

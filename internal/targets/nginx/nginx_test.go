@@ -168,7 +168,7 @@ func TestAnotherCertificateAtTheProbedAddressIsRolledBack(t *testing.T) {
 	targetstest.WriteFile(t, s.path("nginx.conf"), conf, 0o644)
 
 	next := s.ca.Issue(t, pki.ECDSAP256, name)
-	report := targetstest.NewHost(t).Deploy(t, nginx.Kind{}, strings.Replace(s.settings, `"5s"`, `"500ms"`, 1), next)
+	report := targetstest.NewHost(t).Deploy(t, nginx.Kind{}, strings.Replace(s.settings, `"5s"`, `"1s"`, 1), next)
 	if report.Outcome == targets.OutcomeDeployed || !strings.Contains(report.Reason, "still serves certificate") {
 		t.Errorf("%s: %s", report.Outcome, report.Reason)
 	}

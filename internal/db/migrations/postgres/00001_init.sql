@@ -137,8 +137,8 @@ CREATE TABLE certificate (
     updated_at  timestamptz NOT NULL,
     archived_at timestamptz
 );
-CREATE INDEX certificate_issuer ON certificate (issuer_id);
-CREATE INDEX certificate_profile ON certificate (profile_id);
+CREATE INDEX certificate_issuer ON certificate (issuer_id, id);
+CREATE INDEX certificate_profile ON certificate (profile_id, id);
 CREATE INDEX certificate_owner ON certificate (owner, id);
 CREATE INDEX certificate_archived ON certificate (id) WHERE archived_at IS NOT NULL;
 

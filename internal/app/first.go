@@ -1,0 +1,152 @@
+package app
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/certctl-io/certctl/internal/db"
+	"github.com/certctl-io/certctl/internal/id"
+	"github.com/certctl-io/certctl/internal/problem"
+	"github.com/certctl-io/certctl/internal/secret"
+)
+
+const (
+	settingServerID = "server_id"
+	// settingCanary is a value that only the right master key opens.
+	settingCanary = "key_canary"
+)
+
+// openDataDir makes the data directory and takes its lock: two servers on one
+// SQLite file would each believe that the jobs of the other are lost.
+func (a *App) openDataDir(context.Context) error {
+	dir := a.settings.DataDir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return problem.Invalid("data_dir", "%s cannot be made: %v", dir, err).Hint("make it by hand, owned by the user that runs certctl")
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "certctl.lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the operator's own setting
+	if err != nil {
+		return problem.Invalid("data_dir", "%s cannot be written: %v", dir, err).Hint("give it to the user that runs certctl")
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = lock.Close() // nothing was written
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return problem.Conflict("another certctl server runs on the data directory %s", dir).
+				Hint("stop it, or choose another data_dir")
+		}
+		return fmt.Errorf("lock data directory %s: %w", dir, err)
+	}
+	a.lock = lock
+	return nil
+}
+
+// openBox finds the master key and makes sure that the secrets in the database
+// are sealed under it.
+func (a *App) openBox(ctx context.Context) error {
+	master, err := a.settings.MasterKey()
+	if err == nil && master == nil {
+		master, err = secret.LoadOrCreateKey(filepath.Join(a.settings.DataDir, "master.key"))
+	}
+	if err != nil {
+		return problem.Invalid("encryption_key", "%v", err).Hint("make one with: openssl rand -base64 32")
+	}
+	if a.box, err = secret.NewBox(master); err != nil {
+		return err
+	}
+	sealed, err := a.box.Seal(settingCanary, []byte("certctl"))
+	if err != nil {
+		return fmt.Errorf("seal the key's canary: %w", err)
+	}
+	stored, err := a.setting(ctx, settingCanary, base64.StdEncoding.EncodeToString(sealed))
+	if err != nil {
+		return err
+	}
+	if sealed, err = base64.StdEncoding.DecodeString(stored); err == nil {
+		_, err = a.box.Open(settingCanary, sealed)
+	}
+	if err != nil {
+		return problem.Invalid("encryption_key", "it is not the key that the secrets in this database are encrypted with").
+			Hint("give the key that this database was started with first; without one the file master.key in its data_dir is it")
+	}
+	return nil
+}
+
+// setting reads a fact about the installation, which is what the first replica
+// to ask made it.
+func (a *App) setting(ctx context.Context, name, first string) (string, error) {
+	var value string
+	err := a.db.InTx(ctx, func(tx *db.Tx) error {
+		_, err := db.Exec(ctx, tx, "INSERT INTO setting (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING", name, first)
+		if err != nil {
+			return err
+		}
+		value, err = db.One[string](ctx, tx, "SELECT value FROM setting WHERE name = $1", name)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("read setting %s: %w", name, err)
+	}
+	return value, nil
+}
+
+// firstStart makes what must exist before anything can be issued: the default
+// profile, the built-in CA, an admin key. Replicas that start together take
+// turns.
+func (a *App) firstStart(ctx context.Context) error {
+	return a.db.Exclusive(ctx, "first-start", func() error {
+		err := a.db.InTx(ctx, func(tx *db.Tx) error {
+			if err := a.features.profiles.EnsureDefaults(ctx, tx); err != nil {
+				return err
+			}
+			settings, err := json.Marshal(map[string]string{"organization": a.settings.CAOrganization})
+			if err != nil {
+				return err
+			}
+			return a.features.issuers.EnsureDefaults(ctx, tx, settings)
+		})
+		if err != nil {
+			return fmt.Errorf("prepare the first start: %w", err)
+		}
+		if !a.settings.BootstrapAPIKey.Empty() {
+			return a.features.keys.EnsureGiven(ctx, a.settings.BootstrapAPIKey)
+		}
+		a.firstKey, _, err = a.features.keys.EnsureAdmin(ctx)
+		return err
+	})
+}
+
+func (a *App) openServerID(ctx context.Context) error {
+	var err error
+	a.serverID, err = a.setting(ctx, settingServerID, id.New("srv"))
+	return err
+}
+
+// greet tells a person how to reach the server, and the first admin key, which
+// is shown only here.
+func (a *App) greet(w io.Writer) error {
+	if a.firstKey.Empty() {
+		_, err := fmt.Fprintf(w, "certctl is ready at %s\n", a.URL())
+		return err
+	}
+	_, err := fmt.Fprintf(w, `certctl is ready.
+
+  URL             %[1]s
+  CA fingerprint  %[2]s
+  API key         %[3]s
+
+The key is an admin key and is shown only now. To begin, in another terminal:
+
+  certctl login %[1]s --ca-sha256 %[2]s
+  certctl tokens create
+
+The second command prints what to run on a host to make it an agent.
+`, a.URL(), a.CASHA256(), a.firstKey.Reveal())
+	return err
+}

@@ -1,0 +1,213 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/certctl-io/certctl/internal/problem"
+)
+
+// certificateArg is the argument of commands about one certificate.
+type certificateArg struct {
+	Certificate string `arg:"" complete:"certificate" help:"Name or id of the certificate."`
+}
+
+type renewCmd struct {
+	certificateArg
+	Agent []string `placeholder:"AGENT" complete:"agent" help:"Only for this agent; by default for all that hold a key of it."`
+	Wait  bool     `short:"w" help:"Wait until the new version is served."`
+}
+
+// Help is the long help of the command.
+func (renewCmd) Help() string {
+	return `A new key is made and a new version issued and deployed; the old one is served until the new one is proven.
+
+Examples:
+  certctl renew www.example.com --wait
+  certctl list certificates --tag team:web -o name | xargs -n1 certctl renew`
+}
+
+// Run starts the orders and waits for them when asked to.
+func (c renewCmd) Run(s *session) error {
+	api, err := s.connect()
+	if err != nil {
+		return err
+	}
+	started := s.now()
+	ids, err := api.Renew(s.ctx, c.Certificate, c.Agent...)
+	if err != nil {
+		return err
+	}
+	if !c.Wait {
+		return s.reportIDs(ids, "order", "renewal of %s has started: certctl describe certificate %[1]s", c.Certificate)
+	}
+	if err := s.waitForOrders(api, c.Certificate, ids, started); err != nil {
+		return err
+	}
+	return s.reportIDs(ids, "order", "%s is renewed", c.Certificate)
+}
+
+type deployCmd struct {
+	certificateArg
+	Wait bool `short:"w" help:"Wait until it is proven to be served."`
+}
+
+// Help is the long help of the command.
+func (deployCmd) Help() string {
+	return `The active version is written again where its files changed, and proven again to be served.`
+}
+
+// Run starts the deployments and waits for them when asked to.
+func (c deployCmd) Run(s *session) error {
+	api, err := s.connect()
+	if err != nil {
+		return err
+	}
+	started := s.now()
+	ids, err := api.Deploy(s.ctx, c.Certificate)
+	if err != nil {
+		return err
+	}
+	if !c.Wait {
+		return s.reportIDs(ids, "deployment", "deployment of %s has started: certctl describe certificate %[1]s", c.Certificate)
+	}
+	if err := s.waitForDeployments(api, c.Certificate, ids, started); err != nil {
+		return err
+	}
+	return s.reportIDs(ids, "deployment", "%s is deployed", c.Certificate)
+}
+
+type revokeCmd struct {
+	certificateArg
+	Reason  string `default:"unspecified" placeholder:"REASON" enum:"unspecified,keyCompromise,affiliationChanged,superseded,cessationOfOperation,privilegeWithdrawn" help:"Reason by RFC 5280: unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn."`
+	Version string `placeholder:"ID" help:"Only this version; by default all that are still valid."`
+	Reissue bool   `help:"Get a new version with a new key at once."`
+	Yes     bool   `short:"y" help:"Do not ask."`
+}
+
+// Help is the long help of the command.
+func (revokeCmd) Help() string {
+	return `Revocation cannot be undone, so that the name of the certificate must be typed to confirm it. Without a terminal, give --yes.
+
+Examples:
+  certctl revoke www.example.com --reason keyCompromise --reissue
+  certctl revoke www.example.com --reason superseded --yes`
+}
+
+// Run asks and revokes.
+func (c revokeCmd) Run(s *session) error {
+	api, err := s.connect()
+	if err != nil {
+		return err
+	}
+	certificate, err := api.Certificate(s.ctx, c.Certificate)
+	if err != nil {
+		return err
+	}
+	if !c.Yes {
+		question := fmt.Sprintf("Type %s to revoke it for good:", certificate.Name)
+		if err := s.confirm(question, certificate.Name); err != nil {
+			return err
+		}
+	}
+	if c.Version != "" {
+		if c.Reissue {
+			return problem.Invalid("reissue", "one version cannot be reissued by itself").Hint("certctl renew %s", certificate.Name)
+		}
+		version, err := api.RevokeVersion(s.ctx, c.Version, c.Reason)
+		if err != nil {
+			return err
+		}
+		return versions().report(s, version, "version %s of %s is revoked", version.ID, certificate.Name)
+	}
+	if certificate, err = api.Revoke(s.ctx, certificate.ID, c.Reason, c.Reissue); err != nil {
+		return err
+	}
+	return certificates().report(s, certificate, "certificate %s is revoked", certificate.Name)
+}
+
+type archiveCmd struct {
+	certificateArg
+	Yes bool `short:"y" help:"Do not ask."`
+}
+
+// Help is the long help of the command.
+func (archiveCmd) Help() string {
+	return `What is deployed stays and is served until it expires. To make it invalid, revoke it.`
+}
+
+// Run asks and archives.
+func (c archiveCmd) Run(s *session) error {
+	api, err := s.connect()
+	if err != nil {
+		return err
+	}
+	if !c.Yes {
+		if err := s.confirm(fmt.Sprintf("Archive %s? [yes/no]", c.Certificate), "yes"); err != nil {
+			return err
+		}
+	}
+	if err := api.ArchiveCertificate(s.ctx, c.Certificate); err != nil {
+		return err
+	}
+	return s.reportDone(c.Certificate, "certificate %s is archived", c.Certificate)
+}
+
+type chainCmd struct {
+	Issuer string `arg:"" optional:"" default:"local" complete:"issuer" help:"Name or id of the issuer."`
+}
+
+// Help is the long help of the command.
+func (chainCmd) Help() string {
+	return `The certificates are printed as PEM, the one that signs first.
+
+Examples:
+  certctl chain > ca.pem
+  curl --cacert <(certctl chain) https://www.example.com`
+}
+
+// Run prints the chain.
+func (c chainCmd) Run(s *session) error {
+	api, err := s.connect()
+	if err != nil {
+		return err
+	}
+	pem, err := api.IssuerChain(s.ctx, c.Issuer)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(s.out, pem)
+	return err
+}
+
+// reportDone says that something is done of which no object is left to show.
+// Scripts get its name with -o name, and nothing else.
+func (s *session) reportDone(name, sentence string, args ...any) error {
+	switch {
+	case s.forPeople():
+		fmt.Fprintf(s.out, sentence+"\n", args...)
+	case s.Output == "name":
+		fmt.Fprintln(s.out, name)
+	}
+	return nil
+}
+
+// reportIDs prints the ids of what was started for scripts, and a sentence for
+// people.
+func (s *session) reportIDs(ids []string, kind, sentence string, args ...any) error {
+	switch {
+	case s.forPeople():
+		fmt.Fprintf(s.out, sentence+"\n", args...)
+		return nil
+	case s.Output == "name":
+		for _, id := range ids {
+			fmt.Fprintln(s.out, id)
+		}
+		return nil
+	}
+	raw, err := json.Marshal(map[string][]string{kind + "s": ids})
+	if err != nil {
+		return fmt.Errorf("encode the ids: %w", err)
+	}
+	return s.printRaw(raw)
+}

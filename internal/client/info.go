@@ -1,0 +1,27 @@
+package client
+
+import (
+	"context"
+	"time"
+)
+
+// Info is what a server says about itself and about the caller.
+type Info struct {
+	Version   string    `json:"version"`
+	ServerID  string    `json:"server_id"`
+	Database  string    `json:"database"`
+	StartedAt time.Time `json:"started_at"` // of the replica that answered
+	Caller    Caller    `json:"caller"`
+}
+
+// Caller is whose API key it is.
+type Caller struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	Role string `json:"role"`
+}
+
+// Info asks the server about itself; it fails when the API key is not good.
+func (c *Client) Info(ctx context.Context) (Info, error) {
+	return Get[Info](ctx, c, "/info", nil)
+}

@@ -164,8 +164,8 @@ func (c tokenCreateCmd) Run(s *session) error {
 	}
 	command := enrolCommand(api.URL(), token.Token.Reveal(), fingerprint)
 	if s.forPeople() {
-		fmt.Fprintf(s.out, "Enrolment token %s, %s. It is shown only now.\n\nOn the host, run:\n\n  %s\n\nThen here:\n\n  %s\n",
-			token.ID, tokenTerms(token, s), command, "certctl list agents")
+		fmt.Fprintf(s.out, "Enrolment token %s %s. It is shown only now.\n\nOn the host, run:\n\n  %s\n  certctl-agent run\n",
+			token.ID, tokenTerms(token, s), command)
 		return nil
 	}
 	raw, err := json.Marshal(madeToken{token, token.Token.Reveal(), command})
@@ -194,7 +194,7 @@ func tokenTerms(t client.EnrolmentToken, s *session) string {
 	if t.ExpiresAt == nil {
 		return uses + ", without an end"
 	}
-	return uses + ", works until " + stampOf(t.ExpiresAt, s.now())
+	return uses + ", good until " + stampOf(t.ExpiresAt, s.now())
 }
 
 type tokenRevokeCmd struct {

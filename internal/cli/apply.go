@@ -9,6 +9,10 @@ import (
 	"github.com/certctl-io/certctl/internal/client"
 )
 
+// lately is how many of the newest orders and deployments of a certificate can
+// be open at once: more than a certificate has targets.
+const lately = 200
+
 type applyCmd struct {
 	Filename     []string `short:"f" required:"" sep:"none" placeholder:"FILE" help:"YAML file, directory of .yaml and .yml files, or - for standard input; may be given several times."`
 	Yes          bool     `short:"y" help:"Do not ask."`
@@ -140,7 +144,7 @@ func (s *session) waitForDocuments(api *client.Client, documents []document, sta
 		if len(certificate.Targets) == 0 {
 			continue
 		}
-		if err := s.waitForCertificate(api, certificate.ID, started); err != nil {
+		if err := s.waitUntilSettled(api, certificate, started); err != nil {
 			return err
 		}
 		if s.forPeople() {
@@ -148,4 +152,36 @@ func (s *session) waitForDocuments(api *client.Client, documents []document, sta
 		}
 	}
 	return nil
+}
+
+// waitUntilSettled waits until a certificate is served and nothing is under way
+// for it any more: one that was served before is so all the time.
+func (s *session) waitUntilSettled(api *client.Client, c client.Certificate, started time.Time) error {
+	if err := s.waitForCertificate(api, c.ID, started); err != nil {
+		return err
+	}
+	placed, err := take(api.Orders(s.ctx, client.OrderFilter{Certificate: c.ID}), lately)
+	if err != nil {
+		return err
+	}
+	var open []string
+	for _, o := range placed {
+		if o.State == "pending" || o.State == "signing" || o.State == "issued" {
+			open = append(open, o.ID)
+		}
+	}
+	if err := s.waitForOrders(api, c.ID, open, started); err != nil {
+		return err
+	}
+	deployed, err := take(api.Deployments(s.ctx, client.DeploymentFilter{Certificate: c.ID}), lately)
+	if err != nil {
+		return err
+	}
+	open = nil
+	for _, d := range deployed {
+		if d.State == "pending" || d.State == "running" {
+			open = append(open, d.ID)
+		}
+	}
+	return s.waitForDeployments(api, c.ID, open, started)
 }

@@ -50,7 +50,7 @@ func orders() resource[client.Order] {
 		wide:   []string{"ATTEMPTS", "VERSION"},
 		row: func(o client.Order, now time.Time) []string {
 			return []string{
-				o.ID, o.Certificate, o.Agent, o.State, o.Reason, relative(o.CreatedAt, now), elapsed(o.CreatedAt, o.FinishedAt),
+				o.ID, o.Certificate, o.Agent, o.State, spaced(o.Reason), relative(o.CreatedAt, now), elapsed(o.CreatedAt, o.FinishedAt),
 				o.StateReason, strconv.Itoa(o.Attempts), o.VersionID,
 			}
 		},
@@ -178,7 +178,7 @@ func auditEvents() resource[client.AuditEvent] {
 		titles: []string{"AT", "WHO", "ACTION", "OBJECT", "FROM"},
 		wide:   []string{"REQUEST", "ID"},
 		row: func(e client.AuditEvent, _ time.Time) []string {
-			return []string{stamp(e.At), e.Actor.Kind + ":" + e.Actor.Name, e.Action, e.ObjectID, e.Actor.Address, e.Actor.RequestID, e.ID}
+			return []string{stamp(e.At), e.Actor.Kind + ":" + e.Actor.Name, e.Action, e.ObjectID, e.Actor.Address, e.RequestID, e.ID}
 		},
 	}
 }
@@ -209,6 +209,9 @@ func ifTime(t *time.Time, now time.Time) string {
 	}
 	return relative(*t, now)
 }
+
+// spaced writes a word of the API as people do: "target added".
+func spaced(word string) string { return strings.ReplaceAll(word, "_", " ") }
 
 // few joins the first values and counts the rest.
 func few(values []string, n int) string {

@@ -39,8 +39,6 @@ func newFakeAPI(t testing.TB) *fakeAPI {
 	f := &fakeAPI{lists: map[string][]object{}, reads: map[string]int{}}
 	f.Server = httptest.NewUnstartedServer(f)
 	f.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that refuse its CA
-	f.StartTLS()
-	t.Cleanup(f.Close)
 	ago := func(d time.Duration) string { return time.Now().Add(-d).UTC().Format(time.RFC3339Nano) }
 	in := func(d time.Duration) string { return ago(-d) }
 	// The times are far from where "60 days" would become "59 days", so that a
@@ -51,20 +49,20 @@ func newFakeAPI(t testing.TB) *fakeAPI {
 		"usages": []string{"server_auth"}, "names": object{"dns": []string{"**"}}, "revision": 1,
 	}}
 	f.lists["agents"] = []object{
-		{"id": "agt_1", "name": "web-1", "status": "online", "version": "1.0.0", "os": "linux/amd64", "last_seen_at": ago(90 * time.Minute),
+		{"id": "agt_1", "name": "web-1", "status": "online", "version": "1.0.0", "os": "linux/amd64", "last_seen_at": ago(65 * time.Minute),
 			"labels": object{"site": "berlin"}, "created_at": ago(3 * day), "revision": 4},
 		{"id": "agt_2", "name": "web-2", "status": "offline", "version": "1.0.0", "os": "linux/arm64", "created_at": ago(30 * day), "revision": 1},
 	}
 	f.lists["certificates"] = []object{{
 		"id": "crt_1", "name": "www.example.com", "names": []string{"www.example.com", "example.com"}, "key_type": "ecdsa-p256",
 		"lifetime": "90d", "profile": "default", "issuer": "local", "targets": []string{"web-1-nginx"}, "renewal": object{"auto": true},
-		"status": "active", "status_reason": "served on 1 target", "not_after": in(60*day + 12*hour), "renew_at": in(30*day + 12*hour), "revision": 2,
+		"status": "active", "status_reason": "served on 1 target", "not_after": in(60*day + 6*hour), "renew_at": in(30*day + 6*hour), "revision": 2,
 		"tags": object{"team": "web"}, "created_at": ago(30 * day), "updated_at": ago(time.Hour),
 	}}
 	f.lists["targets"] = []object{{
 		"id": "tgt_0193d5b2a86c7f0c9e0d6c1b4a2f8e37", "name": "web-1-nginx", "agent": "web-1", "kind": "nginx", "certificate": "www.example.com", "revision": 1,
 		"settings":   object{"certificate": "/etc/nginx/www.crt", "probe": object{"address": "127.0.0.1:443"}, "password": "[redacted]"},
-		"created_at": ago(30 * day), "updated_at": ago(2*day + 12*hour),
+		"created_at": ago(30 * day), "updated_at": ago(2*day + 6*hour),
 	}}
 	f.lists["orders"] = []object{
 		{"id": "ord_1", "certificate": "www.example.com", "agent": "web-1", "reason": "renewal", "state": "done", "attempts": 1,
@@ -75,7 +73,7 @@ func newFakeAPI(t testing.TB) *fakeAPI {
 	f.lists["deployments"] = []object{{
 		"id": "dep_1", "target": "web-1-nginx", "agent": "web-1", "certificate": "www.example.com", "order": "ord_2", "order_id": "ord_2",
 		"state": "failed", "state_reason": "nginx refuses its configuration", "reason": "order", "attempts": 1,
-		"created_at": "2026-05-01T11:00:00Z", "updated_at": ago(90 * time.Minute), "finished_at": "2026-05-01T11:00:02Z",
+		"created_at": "2026-05-01T11:00:00Z", "updated_at": ago(65 * time.Minute), "finished_at": "2026-05-01T11:00:02Z",
 		"report": object{"outcome": "rolled_back", "steps": []object{
 			{"name": "write", "ok": true, "duration_ms": 3},
 			{"name": "validate", "ok": false, "duration_ms": 41, "output": "nginx: [emerg] unknown directive \"sserver\"\x1b[31m\nnginx: configuration file test failed\n"},
@@ -88,6 +86,8 @@ func newFakeAPI(t testing.TB) *fakeAPI {
 	}
 	f.lists["target-kinds"] = []object{{"name": "file"}, {"name": "nginx"}}
 	f.lists["issuers"] = []object{{"id": "iss_1", "name": "local", "type": "local", "enabled": true, "revision": 1}}
+	f.StartTLS()
+	t.Cleanup(f.Close)
 	return f
 }
 
@@ -175,6 +175,9 @@ func matches(o object, query map[string][]string) bool {
 func (f *fakeAPI) create(w http.ResponseWriter, r *http.Request, list string) {
 	var o object
 	_ = json.NewDecoder(r.Body).Decode(&o)
+	if names, isList := o["names"].([]any); isList && o["name"] == nil {
+		o["name"] = names[0]
+	}
 	if name, _ := o["name"].(string); name != "" && f.find(list, name) != nil {
 		refuse(w, http.StatusConflict, "conflict", "name", "there is one named "+name+" already", "")
 		return
@@ -247,6 +250,9 @@ func (f *fakeAPI) one(w http.ResponseWriter, r *http.Request, parts []string) {
 		f.act(w, r, parts[0], o, parts[2])
 	case r.Method == http.MethodGet:
 		f.read(w, o)
+	case r.Method == http.MethodDelete && parts[0] == "certificates":
+		o["status"] = "archived"
+		w.WriteHeader(http.StatusNoContent)
 	case r.Method == http.MethodDelete:
 		f.lists[parts[0]] = slices.DeleteFunc(f.lists[parts[0]], func(other object) bool { return other["id"] == o["id"] })
 		w.WriteHeader(http.StatusNoContent)
@@ -257,6 +263,10 @@ func (f *fakeAPI) one(w http.ResponseWriter, r *http.Request, parts []string) {
 		}
 		var patch object
 		_ = json.NewDecoder(r.Body).Decode(&patch)
+		if patch["archived"] == false {
+			o["status"] = "active"
+			delete(patch, "archived")
+		}
 		maps.Copy(o, patch)
 		o["revision"] = o["revision"].(int) + 1
 		normal(o)

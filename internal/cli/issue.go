@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"cmp"
+	"strings"
+
 	"github.com/certctl-io/certctl/internal/client"
 	"github.com/certctl-io/certctl/internal/problem"
 )
@@ -51,15 +54,12 @@ func (c issueCmd) Run(s *session) error {
 		Name: c.As, CommonName: c.CommonName, Names: c.Names, KeyType: c.KeyType, Lifetime: c.Lifetime,
 		Profile: c.Profile, Issuer: c.Issuer, Owner: c.Owner, Tags: c.Tag, Targets: c.Target,
 	}
-	if spec.Name == "" {
-		spec.Name = c.Names[0]
-	}
 	if c.NoRenew || c.RenewBefore != "" {
 		spec.Renewal = &client.Renewal{Auto: !c.NoRenew, Before: c.RenewBefore}
 	}
 	undo := func() {}
 	if c.Agent != "" || c.Kind != "" {
-		made, err := c.newTarget.create(s, api, spec.Name)
+		made, err := c.newTarget.create(s, api, cmp.Or(c.As, c.Names[0]))
 		if err != nil {
 			return err
 		}
@@ -104,6 +104,18 @@ func (t newTarget) create(s *session, api *client.Client, certificate string) (c
 		return client.Target{}, err
 	}
 	return api.CreateTarget(s.ctx, client.TargetSpec{
-		Name: certificate + "-" + t.Agent, Agent: t.Agent, Kind: t.Kind, Settings: values,
+		Name: targetName(certificate, t.Agent), Agent: t.Agent, Kind: t.Kind, Settings: values,
 	})
+}
+
+// targetName makes a name of what a certificate is for: "*.example.com" on web-1
+// gives "example.com-web-1".
+func targetName(certificate, agent string) string {
+	usable := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(certificate))
+	return strings.Trim(usable, ".-") + "-" + agent
 }

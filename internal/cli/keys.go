@@ -49,7 +49,7 @@ func (c keyCreateCmd) Run(s *session) error {
 	if s.forPeople() {
 		end := "without an end"
 		if key.ExpiresAt != nil {
-			end = "works until " + stampOf(key.ExpiresAt, s.now())
+			end = "good until " + stampOf(key.ExpiresAt, s.now())
 		}
 		fmt.Fprintf(s.out, "API key %q, role %s, %s. It is shown only now:\n\n  %s\n", key.Name, key.Role, end, key.Key.Reveal())
 		return nil

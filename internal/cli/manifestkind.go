@@ -29,6 +29,7 @@ type manifestField struct {
 	prefix   string // of the ids of what it names; empty when it names nothing
 	required bool   // without it nothing can be made
 	fixed    bool   // it cannot change once the object is made
+	filled   bool   // it always has a value, so that it can be left out but not emptied
 	same     func(wanted, current any) bool
 }
 
@@ -53,22 +54,22 @@ func manifestKinds() []manifestKind {
 		{name: "Profile", path: "profiles", rank: 0, fields: []manifestField{
 			{name: "description", form: textForm},
 			{name: "key_types", form: listForm, required: true, same: sameSet},
-			{name: "default_key_type", form: textForm},
+			{name: "default_key_type", form: textForm, filled: true},
 			{name: "max_lifetime", form: spanForm, required: true, same: sameSpan},
-			{name: "default_lifetime", form: spanForm, same: sameSpan},
+			{name: "default_lifetime", form: spanForm, filled: true, same: sameSpan},
 			{name: "names", form: patternsForm, required: true, same: samePatterns},
 			{name: "allow_common_name", form: truthForm},
-			{name: "usages", form: listForm, same: sameSet},
+			{name: "usages", form: listForm, filled: true, same: sameSet},
 			{name: "public_trust", form: truthForm},
-			{name: "lint", form: textForm},
+			{name: "lint", form: textForm, filled: true},
 		}},
 		{name: "Certificate", path: "certificates", rank: 1, fields: []manifestField{
 			{name: "names", form: listForm, required: true, same: sameNames},
 			{name: "common_name", form: textForm, same: sameName},
-			{name: "key_type", form: textForm},
-			{name: "lifetime", form: spanForm, same: sameSpan},
-			{name: "profile", form: textForm, prefix: "prf"},
-			{name: "issuer", form: textForm, prefix: "iss"},
+			{name: "key_type", form: textForm, filled: true},
+			{name: "lifetime", form: spanForm, filled: true, same: sameSpan},
+			{name: "profile", form: textForm, filled: true, prefix: "prf"},
+			{name: "issuer", form: textForm, filled: true, prefix: "iss"},
 			{name: "owner", form: textForm},
 			{name: "tags", form: labelsForm},
 			{name: "renewal", form: renewalForm, same: sameRenewal},
@@ -113,6 +114,14 @@ type fieldError struct{ wrong, remedy string }
 // read takes the value of a field from a file. A value that is set to nothing
 // is the empty one.
 func (f manifestField) read(node *yaml.Node) (any, *fieldError) {
+	value, err := f.parse(node)
+	if err == nil && empty(value) && (f.required || f.filled) {
+		return nil, &fieldError{"is empty", "give a value, or leave the field out"}
+	}
+	return value, err
+}
+
+func (f manifestField) parse(node *yaml.Node) (any, *fieldError) {
 	switch f.form {
 	case truthForm:
 		if node.Tag != "!!bool" {

@@ -118,6 +118,10 @@ func (p planner) update(d document, current map[string]any) (step, *problem.Erro
 		}
 		one.Action, one.Changes, one.body[f.name] = updates, append(one.Changes, changes...), wanted
 	}
+	// What a file describes is wanted, so that it does not stay in the archive.
+	if current["status"] == "archived" {
+		one.Action, one.Changes, one.body["archived"] = updates, append(one.Changes, change{"archived", true, false}), false
+	}
 	return one, nil
 }
 

@@ -35,9 +35,13 @@ func (s *session) timeline(newestFirst []client.Event, failed map[string]client.
 	}
 }
 
+// eventTone colours how something ended; a step on the way has no colour.
 func eventTone(kind string) tone {
 	_, what, _ := strings.Cut(kind, ".")
-	return toneOf(what)
+	if t := toneOf(what); t != warn {
+		return t
+	}
+	return plain
 }
 
 // steps writes what an agent did for a deployment: all steps, or those that

@@ -165,11 +165,34 @@ func (s *session) waitForOrders(api *client.Client, certificate string, ids []st
 			case "failed", "cancelled":
 				return false, "", s.failedOrder(ctx, api, o)
 			default:
-				return false, fmt.Sprintf("order %s is %s", o.ID, o.State), nil
+				missing, err := s.missingOf(ctx, api, o)
+				return false, missing, err
 			}
 		}
 		return true, "", nil
 	}, s.progressOf(api, certificate, started))
+}
+
+// missingOf says what an order waits for: once it is issued, for deployments,
+// which tell why they are tried again.
+func (s *session) missingOf(ctx context.Context, api *client.Client, o client.Order) (string, error) {
+	missing := fmt.Sprintf("order %s is %s", o.ID, o.State)
+	if o.StateReason != "" {
+		missing += ": " + o.StateReason
+	}
+	if o.State != "issued" {
+		return missing, nil
+	}
+	deployed, err := take(api.Deployments(ctx, client.DeploymentFilter{Order: o.ID}), 100)
+	if err != nil {
+		return missing, err
+	}
+	for _, d := range deployed {
+		if d.State != "done" && d.StateReason != "" {
+			return fmt.Sprintf("deployment to %s is %s: %s", d.Target, d.State, d.StateReason), nil
+		}
+	}
+	return missing, nil
 }
 
 // failedOrder tells why an order did not end well, with the output of the step
@@ -228,7 +251,11 @@ func (s *session) waitForDeployments(api *client.Client, certificate string, ids
 				message := fmt.Sprintf("deployment %s to %s is %s: %s", d.ID, d.Target, d.State, d.StateReason)
 				return false, "", &failedError{message + failedSteps(d), "certctl describe deployment " + d.ID}
 			default:
-				return false, fmt.Sprintf("deployment %s to %s is %s", d.ID, d.Target, d.State), nil
+				missing := fmt.Sprintf("deployment %s to %s is %s", d.ID, d.Target, d.State)
+				if d.StateReason != "" {
+					missing += ": " + d.StateReason
+				}
+				return false, missing, nil
 			}
 		}
 		return true, "", nil
@@ -247,7 +274,7 @@ func (s *session) waitForAgent(api *client.Client, ref string) error {
 		case a.Status == "revoked":
 			return false, "", &failedError{fmt.Sprintf("agent %s is revoked", a.Name), "enrol the host anew"}
 		default:
-			return a.Status == "online", fmt.Sprintf("agent %s is %s", a.Name, strings.ReplaceAll(a.Status, "_", " ")), nil
+			return a.Status == "online", fmt.Sprintf("agent %s is %s", a.Name, spaced(a.Status)), nil
 		}
 	}, nil)
 }

@@ -26,17 +26,17 @@ func relativeOr(t *time.Time, now time.Time, none string) string {
 	return relative(*t, now)
 }
 
-// span is a duration in the one unit that matters.
+// span is about how long a duration is, in the one unit that matters.
 func span(d time.Duration) string {
 	switch {
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", d/time.Second)
 	case d < time.Hour:
-		return fmt.Sprintf("%dm", d/time.Minute)
+		return fmt.Sprintf("%dm", d.Round(time.Minute)/time.Minute)
 	case d < 2*day:
-		return fmt.Sprintf("%dh", d/time.Hour)
+		return fmt.Sprintf("%dh", d.Round(time.Hour)/time.Hour)
 	case d < 2*365*day:
-		return fmt.Sprintf("%d days", d/day)
+		return fmt.Sprintf("%d days", d.Round(day)/day)
 	default:
 		return fmt.Sprintf("%d years", d/(365*day))
 	}

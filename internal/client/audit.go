@@ -13,6 +13,7 @@ type AuditEvent struct {
 	ID         string          `json:"id"`
 	At         time.Time       `json:"at"`
 	Actor      Actor           `json:"actor"`
+	RequestID  string          `json:"request_id,omitempty"`
 	Action     string          `json:"action"`
 	ObjectKind string          `json:"object_kind"`
 	ObjectID   string          `json:"object_id"`
@@ -22,11 +23,10 @@ type AuditEvent struct {
 
 // Actor is who did something: a user, an agent or the system.
 type Actor struct {
-	Kind      string `json:"kind"`
-	ID        string `json:"id,omitempty"`
-	Name      string `json:"name,omitempty"`
-	Address   string `json:"address,omitempty"`
-	RequestID string `json:"request_id,omitempty"`
+	Kind    string `json:"kind"`
+	ID      string `json:"id,omitempty"`
+	Name    string `json:"name,omitempty"`
+	Address string `json:"address,omitempty"`
 }
 
 // AuditFilter narrows a list of audit events; empty fields do not.

@@ -21,6 +21,9 @@ The flag has the name of the key with dashes: ` + "`data_dir`" + ` is ` + "`--da
 not set. Lists are separated by commas, in the file they may be YAML lists. Durations are written like ` + "`30s`" + ` or ` + "`1m30s`" + `, sizes
 like ` + "`512KiB`" + ` or ` + "`1MiB`" + `.
 
+Secrets belong in the file or in a variable: a command line can be read by every user of the machine. The start warns about a file that
+holds a secret and that everybody may read.
+
 An unknown ` + "`CERTCTL_*`" + ` variable, an unknown key, or a value that cannot be used stops the start with a message that names it.
 ` + "`certctl config`" + ` prints the settings in force and where each comes from, with secrets masked; ` + "`certctl config -o json`" + ` does so for
 programs. Variables of the client commands (` + "%s" + `) and of the agent (` + "`CERTCTL_AGENT_*`" + `) are left alone.

@@ -47,10 +47,13 @@ func TestManyAgentsAtOnceDoNotOverdrawAToken(t *testing.T) {
 		w := newWorld(t, d)
 		const agents, uses = 12, 4
 		tokenID, token := w.token(NewEnrolmentToken{MaxUses: uses})
-		results := make([]error, agents)
+		requests, results := make([]agentapi.EnrollRequest, agents), make([]error, agents)
+		for i := range requests {
+			requests[i] = agentapi.MakeEnrollRequest(newKey(t), token, string(rune('a'+i)), w.clock.Now())
+		}
 		var all sync.WaitGroup
-		for i := range agents {
-			all.Go(func() { results[i] = w.enrol(token, string(rune('a'+i))) })
+		for i, request := range requests {
+			all.Go(func() { _, results[i] = w.Enrol(t.Context(), request) })
 		}
 		all.Wait()
 		in := 0

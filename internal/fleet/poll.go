@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,6 +26,9 @@ const (
 // the agent asks for: for a task to be added, for one to fall due, for a lease
 // to end. Waiting costs a goroutine and no database connection. An agent that
 // is revoked meanwhile is told at once.
+//
+// A poll with resync ends those of the agent that still wait: nobody listens to
+// them any more, although a proxy in between may not have noticed yet.
 func (s *Service) Poll(ctx context.Context, agentID string, r agentapi.PollRequest) (agentapi.PollResponse, error) {
 	none := agentapi.PollResponse{Tasks: []agentapi.Task{}}
 	if len(r.Running) > agentapi.MaxRunning {
@@ -39,7 +43,8 @@ func (s *Service) Poll(ctx context.Context, agentID string, r agentapi.PollReque
 	timeout := time.NewTimer(min(max(0, time.Duration(r.WaitSeconds)*time.Second), agentapi.MaxWait))
 	defer timeout.Stop()
 
-	if err := s.arrive(ctx, agentID, r); err != nil {
+	pollID := rand.Text()
+	if err := s.arrive(ctx, agentID, pollID, r); err != nil {
 		return none, err
 	}
 	for {
@@ -53,7 +58,7 @@ func (s *Service) Poll(ctx context.Context, agentID string, r agentapi.PollReque
 			}
 			continue // they were out of date; what waited behind them may not be
 		}
-		if !s.sleep(ctx, wakes, timeout.C, next) {
+		if !s.sleep(ctx, pollID, wakes, timeout.C, next) {
 			return none, nil
 		}
 	}
@@ -70,7 +75,7 @@ func (s *Service) closed() bool {
 
 // sleep waits until it is worth looking for tasks again; it reports false when
 // the poll is over instead.
-func (s *Service) sleep(ctx context.Context, wakes <-chan string, timeout <-chan time.Time, next time.Time) bool {
+func (s *Service) sleep(ctx context.Context, pollID string, wakes <-chan string, timeout <-chan time.Time, next time.Time) bool {
 	var due <-chan time.Time
 	if !next.IsZero() {
 		timer := time.NewTimer(next.Sub(s.now()) + duePrecision)
@@ -78,8 +83,8 @@ func (s *Service) sleep(ctx context.Context, wakes <-chan string, timeout <-chan
 		due = timer.C
 	}
 	select {
-	case <-wakes:
-		return true
+	case payload := <-wakes:
+		return payload == "" || payload == taskWake || payload == pollID // else a later poll has taken over
 	case <-due:
 		return true
 	case <-timeout:
@@ -93,7 +98,7 @@ func (s *Service) sleep(ctx context.Context, wakes <-chan string, timeout <-chan
 
 // arrive keeps what a poll tells: that the agent is there, what it runs, and
 // which tasks it has.
-func (s *Service) arrive(ctx context.Context, agentID string, r agentapi.PollRequest) error {
+func (s *Service) arrive(ctx context.Context, agentID, pollID string, r agentapi.PollRequest) error {
 	agent, err := s.admitted(ctx, agentID)
 	if err != nil {
 		return err
@@ -107,6 +112,11 @@ func (s *Service) arrive(ctx context.Context, agentID string, r agentapi.PollReq
 		if unseen {
 			if err := markSeen(ctx, tx, agentID, version, os, now); err != nil {
 				return fmt.Errorf("mark agent %s as seen: %w", agentID, err)
+			}
+		}
+		if r.Resync {
+			if err := tx.Notify(ctx, topic(agentID), pollID); err != nil {
+				return fmt.Errorf("end earlier polls of agent %s: %w", agentID, err)
 			}
 		}
 		return s.renew(ctx, tx, agentID, r)

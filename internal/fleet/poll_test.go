@@ -159,6 +159,26 @@ func TestAResyncBringsBackWhatTheAgentLost(t *testing.T) {
 	})
 }
 
+// A poll that nobody listens to any more must not take a task away.
+func TestAnAgentThatBeginsAnewEndsItsEarlierPolls(t *testing.T) {
+	t.Parallel()
+	testkit.EachEngine(t, func(t *testing.T, d *db.DB) {
+		w := newWorld(t, d)
+		agent, other := w.join("web-1"), w.join("web-2")
+		waiting, othersPoll := w.waits(w.replica, agent.id), w.waits(w.replica, other.id)
+		if got := agent.poll(agentapi.PollRequest{Resync: true}); len(got) != 0 {
+			t.Errorf("delivered: %v", got)
+		}
+		if p := w.promptly(waiting); p.err != nil || len(p.answer.Tasks) != 0 {
+			t.Errorf("the earlier poll ended with %+v, %v", p.answer, p.err)
+		}
+		w.add(other.id, agentapi.TaskDeploy, "dep_1", "tgt_1", time.Time{})
+		if p := w.promptly(othersPoll); p.err != nil || len(p.answer.Tasks) != 1 {
+			t.Errorf("the other agent's poll ended with %+v, %v", p.answer, p.err)
+		}
+	})
+}
+
 func TestATaskThatIsOutOfDateIsDropped(t *testing.T) {
 	t.Parallel()
 	testkit.EachEngine(t, func(t *testing.T, d *db.DB) {

@@ -114,7 +114,10 @@ func (t *Tasks) AuthorizeFinish(ctx context.Context, tx *db.Tx, agentID, kind, s
 // topic is where the polls of an agent wait.
 func topic(agentID string) string { return "agent:" + agentID }
 
+// taskWake says that the tasks of an agent have changed.
+const taskWake = "task"
+
 // wake makes the polls of an agent look again, on all replicas.
 func wake(ctx context.Context, tx *db.Tx, agentID string) error {
-	return tx.Notify(ctx, topic(agentID), "task")
+	return tx.Notify(ctx, topic(agentID), taskWake)
 }

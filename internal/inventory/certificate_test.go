@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -239,6 +240,28 @@ func TestAChangedPolicyMovesTheRenewalOfWhatIsInUse(t *testing.T) {
 		latest := v.NotAfter.AddDate(0, 0, -25)
 		if got.RenewAt.After(latest) || got.RenewAt.Before(latest.Add(-6*time.Hour)) || !got.ExpiringAt.After(got.RenewAt) {
 			f.t.Errorf("renew at %s, expiring at %s; the policy says %s", got.RenewAt, got.ExpiringAt, latest)
+		}
+	})
+}
+
+func TestConcurrentChangesAreAllKept(t *testing.T) {
+	eachEngine(t, func(f *fixture) {
+		c := f.create("www.example.com")
+		errs := make(chan error)
+		const writers = 8
+		for i := range writers {
+			go func() {
+				_, err := f.Update(f.t.Context(), c.ID, anyRevision, Change{Owner: new(fmt.Sprintf("owner %d", i))})
+				errs <- err
+			}()
+		}
+		for range writers {
+			if err := <-errs; err != nil {
+				f.t.Error(err)
+			}
+		}
+		if got := f.get(c.ID); got.Revision != 1+writers {
+			f.t.Errorf("revision %d after %d changes", got.Revision, writers)
 		}
 	})
 }

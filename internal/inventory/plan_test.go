@@ -83,8 +83,8 @@ func TestQueriesOnPathsThatGrowUseIndexes(t *testing.T) {
 				return err
 			}
 			for _, read := range []func() error{
-				func() error { return second2(f.store.versions(ctx, q, c.ID, db.Page{})) },
-				func() error { return second2(f.store.Timeline(ctx, q, c.ID, db.Page{})) },
+				func() error { return secondOf(f.store.versions(ctx, q, c.ID, db.Page{})) },
+				func() error { return secondOf(f.store.Timeline(ctx, q, c.ID, db.Page{})) },
 				func() error { return second(f.store.TimelineOf(ctx, q, "ord_1")) },
 				func() error { return second(f.store.valid(ctx, q, c.ID, now)) },
 				func() error { return second(f.store.ActiveVersions(ctx, q, c.ID)) },
@@ -114,9 +114,9 @@ func sortsAll(plan string) bool {
 	return strings.Contains(plan, "ORDER BY c.id") && !strings.Contains(plan, "c.id IN (") && strings.Contains(plan, "USE TEMP B-TREE FOR ORDER BY")
 }
 
-func second2[T any](_ []T, _ string, err error) error { return err }
+func secondOf[T any](_ []T, _ string, err error) error { return err }
 
-func (f *fixture) explainLists(q db.Querier, now time.Time) error {
+func (f *fixture) explainLists(q *explaining, now time.Time) error {
 	filters := []Filter{
 		{}, {Name: "www"}, {Issuer: "local"}, {Profile: "default"}, {Owner: "jane"}, {Tags: []string{"a:b", "c:d"}}, {ExpiresBefore: now},
 	}
@@ -127,6 +127,12 @@ func (f *fixture) explainLists(q db.Querier, now time.Time) error {
 		for _, sort := range []string{"", "id", "name", "-created_at", "not_after"} {
 			if _, _, err := f.store.list(f.t.Context(), q, filter, now, db.Page{Sort: sort}); err != nil {
 				return err
+			}
+			// What is filtered by equality is looked up rather than walked to.
+			selective := filter.Issuer != "" || filter.Profile != "" || filter.Owner != "" || filter.Tags != nil
+			plan := q.plans[len(q.plans)-1]
+			if selective && q.engine == db.SQLite && !strings.Contains(plan, "SEARCH c USING INDEX") {
+				f.t.Errorf("%+v is walked to in the plan of\n%s", filter, plan)
 			}
 		}
 	}

@@ -52,6 +52,33 @@ func TestStatusIsThatOfTheWorstFact(t *testing.T) {
 	}
 }
 
+func TestOnlyTheLastOrderAndDeploymentCount(t *testing.T) {
+	eachEngine(t, func(f *fixture) {
+		c := f.create("www.example.com", "web-1")
+		v := f.version(c.ID, f.web, true)
+		is := func(want Status) {
+			f.t.Helper()
+			if got := f.get(c.ID); got.Status != want {
+				f.t.Errorf("it is %s, want %s: %s", got.Status, want, got.Reason)
+			}
+		}
+		is(StatusActive)
+		failed := f.order(c.ID, f.web, "failed", "the CA said no")
+		is(StatusFailing)
+		f.order(c.ID, f.web, "pending", "")
+		is(StatusActive)
+		f.exec("UPDATE cert_order SET state = 'done' WHERE id = $1", failed)
+
+		f.exec("UPDATE target SET certificate_id = NULL WHERE certificate_id = $1", c.ID)
+		is(StatusUnassigned)
+		f.playTarget(heldScene{DeploymentFailed: true}, "t", c.ID, f.web)
+		is(StatusFailing)
+		f.exec(`INSERT INTO deployment (id, target_id, agent_id, certificate_id, version_id, order_id, reason, state, state_reason, attempts, created_at, updated_at)
+			VALUES ('dep_t-9', 'tgt_t', $1, $2, $3, '', 'requested', 'cancelled', '', 1, $4, $5)`, f.web, c.ID, v.ID, f.clock.Now(), f.clock.Now())
+		is(StatusActive)
+	})
+}
+
 // scene is a certificate of which anything may be true.
 type scene struct {
 	Archived bool

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/validation"
 
 	"github.com/certctl-io/certctl/internal/problem"
 	"github.com/certctl-io/certctl/internal/telemetry"
@@ -147,8 +148,7 @@ func FromFramework(ctx huma.Context, status int, message string, errs ...error) 
 	for _, err := range errs {
 		var detail huma.ErrorDetailer
 		if errors.As(err, &detail) {
-			d := detail.ErrorDetail()
-			fields = append(fields, problem.Invalid(fieldName(d.Location), "%s", d.Message))
+			fields = append(fields, fieldProblem(detail.ErrorDetail()))
 		} else if err != nil {
 			fields = append(fields, &problem.Error{Kind: found.Kind, Message: err.Error()})
 		}
@@ -181,6 +181,24 @@ func kindOf(status int) problem.Kind {
 	default:
 		return problem.KindInternal
 	}
+}
+
+const requiredPrefix, requiredSuffix = "expected required property ", " to be present"
+
+// fieldProblem says in our words what the framework found in a field.
+func fieldProblem(d *huma.ErrorDetail) *problem.Error {
+	field := fieldName(d.Location)
+	if name, found := strings.CutPrefix(d.Message, requiredPrefix); found {
+		name = strings.TrimSuffix(name, requiredSuffix)
+		if field != "" && field != "body" {
+			name = field + "." + name
+		}
+		return problem.Invalid(name, "it is missing")
+	}
+	if d.Message == validation.MsgUnexpectedProperty {
+		return problem.Invalid(field, "there is no field of this name").Hint("see /api/v1/docs for the fields that there are")
+	}
+	return problem.Invalid(field, "%s", d.Message)
 }
 
 // fieldName takes the framework's prefix off: a caller knows what is in the

@@ -208,12 +208,12 @@ func TestARevokedAgentIsRefusedAtOnce(t *testing.T) {
 		if _, err := api.RevokeAgent(t.Context(), "web-1"); err != nil {
 			t.Fatal(err)
 		}
-		if status, text := agent.post(agentapi.PathPoll, agentapi.PollRequest{}); status != http.StatusUnauthorized {
+		if status, text := agent.post(agentapi.PathPoll, agentapi.PollRequest{}); status != http.StatusForbidden {
 			t.Errorf("a call after the revocation: %d %s", status, text)
 		}
 		select {
 		case status := <-waiting:
-			if status != http.StatusUnauthorized {
+			if status != http.StatusForbidden {
 				t.Errorf("the poll that waited: %d", status)
 			}
 		case <-time.After(10 * time.Second):

@@ -34,7 +34,7 @@ func (a *Agent) poll(ctx context.Context, held *tasks) error {
 		answer, err := a.client.poll(ctx, request)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			continue // it was stopped, which is no failure
 		case refused(err) == problem.KindForbidden:
 			return fmt.Errorf("%w: %w", ErrRevoked, err)
 		case err != nil:

@@ -57,7 +57,7 @@ func readContexts() (contextFile, error) {
 	if err != nil {
 		return f, fmt.Errorf("read the contexts: %w", err)
 	}
-	if false {
+	if info.Mode().Perm()&0o077 != 0 {
 		return f, problem.Invalid("", "%s holds API keys, and others may read it (mode %04o)", path, info.Mode().Perm()).
 			Hint("chmod 600 %s", path)
 	}

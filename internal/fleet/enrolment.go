@@ -89,7 +89,7 @@ func (t EnrolmentToken) admit(now time.Time) error {
 	case TokenExpired:
 		refusal = problem.Unauthenticated("the enrolment token expired at %s", t.ExpiresAt.Format(time.RFC3339))
 	case TokenUsedUp:
-		refusal = problem.Unauthenticated("the enrolment token has been used by all %d agents it was made for", t.MaxUses)
+		refusal = problem.Unauthenticated("the enrolment token is used up: %d of %d agents joined with it", t.Uses, t.MaxUses)
 	}
 	return refusal.Hint("make a new enrolment token")
 }

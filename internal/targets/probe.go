@@ -21,6 +21,7 @@ const (
 	// For so long, and so many times, each new connection must show what is wanted.
 	steadyTime       = 150 * time.Millisecond
 	steadyHandshakes = 3
+	steadyPause      = 25 * time.Millisecond
 	// The pauses grow by a quarter, so that at most a fifth of the time until
 	// the new certificate is seen was spent asleep after it was there.
 	firstPause   = 4 * time.Millisecond
@@ -86,7 +87,7 @@ func (p Probe) await(ctx context.Context, want func(fingerprint string) bool) (s
 			return served, p.timeUp(ctx, timeout, served, err)
 		}
 		served, err = seen, failure
-		wait := firstPause
+		wait := steadyPause
 		if want(served) {
 			if inARow++; inARow == 1 {
 				steadySince = time.Now()

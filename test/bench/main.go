@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"slices"
 	"syscall"
 	"time"
@@ -23,6 +24,7 @@ import (
 
 type options struct {
 	agents, orders, samples int
+	profile                 string
 }
 
 func main() {
@@ -30,6 +32,7 @@ func main() {
 	flag.IntVar(&o.agents, "agents", 50, "agents")
 	flag.IntVar(&o.orders, "orders", 500, "certificates that are requested at once")
 	flag.IntVar(&o.samples, "samples", 200, "certificates that are requested one after the other")
+	flag.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of the whole run")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -40,6 +43,17 @@ func main() {
 }
 
 func run(ctx context.Context, o options) error {
+	if o.profile != "" {
+		file, err := os.Create(o.profile)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = file.Close() }()
+		if err := pprof.StartCPUProfile(file); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
 	fmt.Printf("%-10s %8s %8s %12s %14s %10s %10s\n", "engine", "agents", "orders", "orders/s", "samples", "p50", "p99")
 	for _, engine := range []db.Engine{db.SQLite, db.Postgres} {
 		if err := measure(ctx, engine, o); err != nil {

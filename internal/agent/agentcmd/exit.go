@@ -59,8 +59,8 @@ func printError(w io.Writer, err error) {
 	switch {
 	case errors.Is(err, context.Canceled):
 		printProblem(w, "", "interrupted", "")
-	case errors.Is(err, agent.ErrRevoked):
-		printProblem(w, "", err.Error(), "enrol this host as a new agent: certctl-agent enroll --force, with a new enrolment token and another --name")
+	case errors.Is(err, agent.ErrRevoked) && isProblem:
+		printProblem(w, "", p.Message, "enrol this host as a new agent: certctl-agent enroll --force, with a new enrolment token and another --name")
 	case isProblem:
 		for _, one := range append([]*problem.Error{p}, p.More...) {
 			printProblem(w, one.Field, one.Message, one.Remedy)

@@ -89,7 +89,7 @@ func (a *App) build(ctx context.Context) error {
 		DB:       a.db,
 		Builders: map[string]fleet.Builder{agentapi.TaskCSR: f.issuance.BuildCSR, agentapi.TaskDeploy: f.deployments.Build},
 		Leavers:  []fleet.Leaver{f.issuance.LeaveAgent, f.deployments.LeaveAgent},
-		ServerID: a.serverID, Now: a.now, Logger: a.log,
+		ServerID: a.serverID, MaxWait: a.settings.PollWait, Now: a.now, Logger: a.log,
 	})
 	if err != nil {
 		return err

@@ -40,7 +40,7 @@ func (s *Service) Poll(ctx context.Context, agentID string, r agentapi.PollReque
 	// Subscribed before the first look, so that nothing falls in between.
 	wakes, cancel := s.db.Subscribe(topic(agentID))
 	defer cancel()
-	timeout := time.NewTimer(min(max(0, time.Duration(r.WaitSeconds)*time.Second), agentapi.MaxWait))
+	timeout := time.NewTimer(min(max(0, time.Duration(r.WaitSeconds)*time.Second), s.maxWait))
 	defer timeout.Stop()
 
 	pollID := rand.Text()

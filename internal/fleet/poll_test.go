@@ -252,6 +252,16 @@ func TestAnAgentFinishesOnlyItsOwnTasks(t *testing.T) {
 	})
 }
 
+func TestAPollWaitsNoLongerThanTheServerAllows(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, testkit.NewDB(t, db.SQLite))
+	agent := w.join("web-1")
+	w.maxWait = 10 * time.Millisecond
+	if p := w.promptly(w.waits(w.replica, agent.id)); p.err != nil || len(p.answer.Tasks) != 0 {
+		t.Errorf("the poll ended with %+v, %v", p.answer, p.err)
+	}
+}
+
 func TestShutdownEndsPollsAndRefusesNewOnes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, testkit.NewDB(t, db.SQLite))

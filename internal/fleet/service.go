@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,12 +25,13 @@ type Builder func(ctx context.Context, agentID, subjectID string) (payload any, 
 // transaction that revokes the agent.
 type Leaver func(ctx context.Context, tx *db.Tx, agentID string) error
 
-// Options are the parts of a Service. All are needed.
+// Options are the parts of a Service. All are needed but MaxWait.
 type Options struct {
 	DB       *db.DB
 	Builders map[string]Builder // by kind of task
 	Leavers  []Leaver
-	ServerID string // the audience of the agents' tokens
+	ServerID string        // the audience of the agents' tokens
+	MaxWait  time.Duration // how long a poll may wait; 0, and anything above, for agentapi.MaxWait
 	Now      func() time.Time
 	Logger   *slog.Logger
 }
@@ -40,6 +42,7 @@ type Service struct {
 	builders map[string]Builder
 	leavers  []Leaver
 	serverID string
+	maxWait  time.Duration
 	now      func() time.Time
 	log      *slog.Logger
 
@@ -59,6 +62,7 @@ func NewService(o Options) (*Service, error) {
 	}
 	return &Service{
 		db: o.DB, builders: maps.Clone(o.Builders), leavers: o.Leavers, serverID: o.ServerID, now: o.Now, log: o.Logger,
+		maxWait: min(cmp.Or(o.MaxWait, agentapi.MaxWait), agentapi.MaxWait),
 		closing: make(chan struct{}),
 	}, nil
 }

@@ -10,8 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/certctl-io/certctl/internal/client"
 	"github.com/certctl-io/certctl/internal/db"
+	"github.com/certctl-io/certctl/internal/testkit"
 	"github.com/certctl-io/certctl/test/lab"
 )
 
@@ -39,10 +42,10 @@ type site struct {
 	orders int // how many were started
 }
 
-func newSite(t *testing.T, engine db.Engine) *site {
+func newSite(t *testing.T, engine db.Engine, env ...string) *site {
 	t.Helper()
 	s := &site{t: t, gates: t.TempDir()}
-	s.server, s.api = startServer(t, engine)
+	s.server, s.api = startServer(t, engine, env...)
 	s.agent = startAgent(t, s.server, "web-1")
 	s.nginx = startNginx(t, "www.example.test")
 	script := filepath.Join(s.gates, "nginx")
@@ -217,6 +220,31 @@ func TestKillAtEachStep(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestKillWhileTheIssuerSigns holds the CA's row, without which nothing can be
+// signed, so that the order stays in that state. SQLite has no such lock: there
+// the points of time of TestKillAtEachStep have to meet it.
+func TestKillWhileTheIssuerSigns(t *testing.T) {
+	t.Parallel()
+	url := testkit.PostgresURL(t)
+	s := newSite(t, "", "CERTCTL_DATABASE_URL="+url)
+	for victim, kill := range map[string]func(*site){"server": (*site).killServer, "agent": (*site).killAgent} {
+		conn, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Exec(t.Context(), "BEGIN; SELECT id FROM local_ca FOR UPDATE"); err != nil {
+			t.Fatal(err)
+		}
+		s.renew()
+		s.awaitState("signing")
+		kill(s)
+		if err := conn.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.settle(victim + " killed while the issuer signs")
+	}
 }
 
 // pause holds the agent where it is, as a host does that is out of memory.

@@ -1,6 +1,12 @@
 package agentcmd
 
-import "testing"
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+)
 
 func TestTheStateDirectoryIsWhereTheSystemKeepsState(t *testing.T) {
 	t.Parallel()
@@ -22,5 +28,34 @@ func TestTheStateDirectoryIsWhereTheSystemKeepsState(t *testing.T) {
 	}
 	if err := (stateFlag{}).checkState(); exitCode(err) != exitUsage {
 		t.Errorf("no state directory: %v", err)
+	}
+}
+
+// The page for operators names each flag, each variable and each exit code.
+func TestTheDocumentationIsComplete(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../../docs/agent.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(text)
+	parser, err := kong.New(&commands{}, kong.Vars{"state": "/state"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range parser.Model.Leaves(false) {
+		for _, flag := range command.Flags {
+			for _, word := range append(flag.Envs, "--"+flag.Name) {
+				if !strings.Contains(page, "`"+word+"`") {
+					t.Errorf("docs/agent.md does not name %s of %s", word, command.Name)
+				}
+			}
+		}
+	}
+	for line := range strings.Lines(exitHelp) {
+		code, meaning, found := strings.Cut(strings.TrimSpace(line), "  ")
+		if found && !strings.Contains(strings.ReplaceAll(page, "`", ""), "| "+code+" | "+meaning+" |") {
+			t.Errorf("docs/agent.md does not say of the exit code %s: %s", code, meaning)
+		}
 	}
 }

@@ -100,7 +100,8 @@ func (e *edge) routes(h huma.API, d *db.DB) {
 		OperationID: "fail", Method: http.MethodGet, Path: "/api/v1/fail/{how}",
 	}, func(_ context.Context, in *struct {
 		How string `path:"how"`
-	}) (*struct{}, error) {
+	},
+	) (*struct{}, error) {
 		switch in.How {
 		case "panic":
 			panic("boom with a secret")

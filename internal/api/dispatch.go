@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -66,7 +67,7 @@ func (a *API) observe(next http.Handler) http.Handler {
 		e := &exchange{ResponseWriter: w}
 		defer func() {
 			if p := recover(); p != nil {
-				if p == http.ErrAbortHandler {
+				if aborted, ok := p.(error); ok && errors.Is(aborted, http.ErrAbortHandler) {
 					panic(p)
 				}
 				a.log.ErrorContext(r.Context(), "request panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))

@@ -54,7 +54,6 @@ type App struct {
 	firstKey secret.String
 	stopping chan struct{} // closed when the stop begins
 	group    *errgroup.Group
-	ended    context.CancelFunc
 }
 
 // Run runs a server until ctx ends, and tells how to reach it on stdout.

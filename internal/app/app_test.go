@@ -2,8 +2,11 @@ package app_test
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -128,6 +131,17 @@ func TestAStartThatCannotBeRightIsRefused(t *testing.T) {
 	_, err = app.Start(t.Context(), options(settings(t, dir, "CERTCTL_ENCRYPTION_KEY="+strings.Repeat("A", 43)+"=")))
 	if found, ok := problem.As(err); !ok || found.Field != "encryption_key" || found.Remedy == "" {
 		t.Errorf("another master key: %v", err)
+	}
+	key := filepath.Join(dir, "data", "master.key")
+	if err := os.Rename(key, key+".away"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = app.Start(t.Context(), options(settings(t, dir)))
+	if found, ok := problem.As(err); !ok || found.Field != "encryption_key" || !strings.Contains(found.Remedy, "backup") {
+		t.Errorf("without its master key: %v", err)
+	}
+	if _, err := os.Stat(key); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a start without its master key left another one behind: %v", err)
 	}
 	_, err = app.Start(t.Context(), options(settings(t, t.TempDir(), "CERTCTL_LISTEN=192.0.2.1:443")))
 	if found, ok := problem.As(err); !ok || found.Field != "listen" {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -31,7 +32,7 @@ func (a *App) openDataDir(context.Context) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return problem.Invalid("data_dir", "%s cannot be made: %v", dir, err).Hint("make it by hand, owned by the user that runs certctl")
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "certctl.lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the operator's own setting
+	lock, err := os.OpenFile(filepath.Join(dir, "certctl.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return problem.Invalid("data_dir", "%s cannot be written: %v", dir, err).Hint("give it to the user that runs certctl")
 	}
@@ -52,7 +53,10 @@ func (a *App) openDataDir(context.Context) error {
 func (a *App) openBox(ctx context.Context) error {
 	master, err := a.settings.MasterKey()
 	if err == nil && master == nil {
-		master, err = secret.LoadOrCreateKey(filepath.Join(a.settings.DataDir, "master.key"))
+		master, err = a.masterKeyFile(ctx)
+	}
+	if _, told := problem.As(err); told {
+		return err
 	}
 	if err != nil {
 		return problem.Invalid("encryption_key", "%v", err).Hint("make one with: openssl rand -base64 32")
@@ -76,6 +80,24 @@ func (a *App) openBox(ctx context.Context) error {
 			Hint("give the key that this database was started with first; without one the file master.key in its data_dir is it")
 	}
 	return nil
+}
+
+// masterKeyFile reads the key from the data directory. A new key is made only
+// for a database that nothing is sealed in yet: beside any other it would open
+// nothing, and hide that the right one is missing.
+func (a *App) masterKeyFile(ctx context.Context) ([]byte, error) {
+	path := filepath.Join(a.settings.DataDir, "master.key")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		_, err := db.One[string](ctx, a.db.Read(), "SELECT value FROM setting WHERE name = $1", settingCanary)
+		if err == nil {
+			return nil, problem.Invalid("encryption_key", "the secrets in this database are encrypted, and their key is not here: there is no %s", path).
+				Hint("put the file back from a backup or another replica, or give the key as CERTCTL_ENCRYPTION_KEY")
+		}
+		if !errors.Is(err, db.ErrNoRows) {
+			return nil, fmt.Errorf("look for sealed secrets: %w", err)
+		}
+	}
+	return secret.LoadOrCreateKey(path)
 }
 
 // setting reads a fact about the installation, which is what the first replica

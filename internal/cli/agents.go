@@ -176,7 +176,8 @@ func (c tokenCreateCmd) Run(s *session) error {
 }
 
 func enrolCommand(server, token, fingerprint string) string {
-	command := "certctl-agent enroll --server " + server + " --token " + token
+	// Others see the arguments of a process, but not its environment.
+	command := "CERTCTL_AGENT_TOKEN=" + token + " certctl-agent enroll --server " + server
 	if fingerprint != "" {
 		command += " --ca-sha256 " + fingerprint
 	}

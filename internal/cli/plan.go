@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -192,7 +193,8 @@ func located(d document, err error) error {
 		all.More = append(all.More, about(*more))
 	}
 	requestID := ""
-	if failed, ok := err.(*client.Error); ok {
+	var failed *client.Error
+	if errors.As(err, &failed) {
 		requestID = failed.RequestID
 	}
 	return &client.Error{Problem: all, RequestID: requestID}

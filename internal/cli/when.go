@@ -19,13 +19,6 @@ func relative(t, now time.Time) string {
 	return span(-d) + " ago"
 }
 
-func relativeOr(t *time.Time, now time.Time, none string) string {
-	if t == nil {
-		return none
-	}
-	return relative(*t, now)
-}
-
 // span is about how long a duration is, in the one unit that matters.
 func span(d time.Duration) string {
 	switch {

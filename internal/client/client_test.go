@@ -97,7 +97,10 @@ func TestListReadsAllPagesAndStopsEarly(t *testing.T) {
 		t.Fatal(diff)
 	}
 	calls = nil
-	for range c.Agents(t.Context()) {
+	for _, err := range c.Agents(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		break
 	}
 	if len(calls) != 1 {

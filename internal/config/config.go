@@ -43,7 +43,7 @@ type Server struct {
 	RateLimitRPS    float64       `name:"rate-limit-rps" default:"100" min:"0" max:"1000000" group:"API" help:"Requests per second that one client (its key, or its address before it is known) may make on average. 0 turns the limit off."`
 	RateLimitBurst  int           `name:"rate-limit-burst" default:"200" min:"1" max:"1000000" group:"API" help:"Requests that one client may make at once on top of the average."`
 	BodyLimit       Bytes         `name:"body-limit" default:"1MiB" min:"16KiB" max:"64MiB" group:"API" help:"Largest request body that the API reads."`
-	PollWait        time.Duration `name:"poll-wait" default:"30s" min:"1s" max:"5m" group:"API" help:"How long an agent's poll is held open when there is no work. It must be shorter than the idle timeout of proxies in between."`
+	PollWait        time.Duration `name:"poll-wait" default:"30s" min:"1s" max:"55s" group:"API" help:"How long an agent's poll is held open when there is no work. It must be shorter than the idle timeout of proxies in between."`
 	BootstrapAPIKey secret.String `name:"bootstrap-api-key" placeholder:"KEY" computed:"a random key, printed once at first start" group:"API" help:"Admin key for automation, at least 24 characters. It is kept as one of the API keys, hashed."`
 
 	TLSCertificate string   `name:"tls-certificate" placeholder:"FILE" computed:"a self-made certificate in data_dir/tls" group:"TLS" help:"PEM file with the server's certificate, then its chain up to the CA that agents pin. It is read again when it changes."`

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -19,6 +20,9 @@ import (
 // and a pool of readers that WAL mode keeps from blocking.
 func openSQLite(ctx context.Context, opts Options) (*DB, error) {
 	path := filepath.Join(opts.DataDir, "certctl.db")
+	if err := closeToOthers(path); err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
 	writer, err := sql.Open("sqlite", sqliteDSN(path, "immediate", false))
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
@@ -40,6 +44,17 @@ func openSQLite(ctx context.Context, opts Options) (*DB, error) {
 	done := make(chan struct{})
 	close(done)
 	return &DB{engine: SQLite, writer: writer, reader: reader, hub: newHub(), stop: func() {}, done: done}, nil
+}
+
+// closeToOthers makes the database a file that only this user reads, also in a
+// directory that others can enter. SQLite gives the files beside it, such as
+// the write-ahead log, the same mode.
+func closeToOthers(path string) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Chmod(0o600), file.Close())
 }
 
 func sqliteDSN(path, lock string, readOnly bool) string {

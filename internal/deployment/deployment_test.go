@@ -292,8 +292,15 @@ func TestDeploymentsAreFiltered(t *testing.T) {
 		mail := f.issue(f.mail, f.other)
 		f.start(mail)
 		for _, filter := range []deployment.Filter{
-			{Target: "a"}, {Target: a.ID}, {Certificate: "www"}, {Certificate: f.cert}, {Agent: "web-1"}, {Agent: f.agent},
-			{Order: www.OrderID}, {State: deployment.Done}, {Target: "a", Certificate: "www", State: deployment.Done},
+			{Target: "a"},
+			{Target: a.ID},
+			{Certificate: "www"},
+			{Certificate: f.cert},
+			{Agent: "web-1"},
+			{Agent: f.agent},
+			{Order: www.OrderID},
+			{State: deployment.Done},
+			{Target: "a", Certificate: "www", State: deployment.Done},
 		} {
 			if found := f.all(filter); len(found) != 1 || found[0].Target != "a" || found[0].Agent != "web-1" || found[0].Certificate != "www" {
 				t.Errorf("%+v: %+v", filter, found)

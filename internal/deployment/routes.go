@@ -96,7 +96,7 @@ func (s *Service) Routes(api huma.API) {
 		return output(s.Retry(ctx, in.ID))
 	})
 	rest.Register(api, rest.AgentSelf, huma.Operation{
-		OperationID: "report-deployment", Method: http.MethodPost, Path: agentapi.BasePath + agentapi.PathDeploymentResult, Tags: []string{"Agent"},
+		OperationID: "report-deployment", Method: http.MethodPost, Path: agentapi.BasePath + agentapi.PathDeploymentResult, Tags: []string{"Agent protocol"},
 		Summary: "Report what became of a deployment", Description: "For the agent that the deployment was given to. Repeating it changes nothing.",
 		DefaultStatus: http.StatusNoContent,
 	}, func(ctx context.Context, in *reportInput) (*struct{}, error) {

@@ -88,8 +88,11 @@ func TestWhatANewTargetSaysIsCheckedAllAtOnce(t *testing.T) {
 			"no settings":   {func(s *deployment.TargetSpec) { s.Settings = nil }, problem.KindInvalid, "settings.key", nil},
 			"certificate":   {func(s *deployment.TargetSpec) { s.Certificate = "none" }, problem.KindInvalid, "certificate", nil},
 			"archived":      {func(s *deployment.TargetSpec) { s.Certificate = "mail" }, problem.KindInvalid, "certificate", []string{"archived"}},
-			"three": {func(s *deployment.TargetSpec) { s.Name, s.Agent, s.Settings = "", "", json.RawMessage(`{"x":1}`) },
-				problem.KindInvalid, "name", []string{"agent:", "settings.x:"}},
+			"three": {
+				func(s *deployment.TargetSpec) { s.Name, s.Agent, s.Settings = "", "", json.RawMessage(`{"x":1}`) },
+				problem.KindInvalid, "name",
+				[]string{"agent:", "settings.x:"},
+			},
 		} {
 			spec := good
 			test.spoil(&spec)

@@ -76,7 +76,7 @@ func (d Duration) String() string {
 	for _, u := range units[1:] {
 		if n := rest / u.length; n > 0 {
 			b.WriteString(strconv.FormatInt(int64(n), 10) + u.name)
-			rest -= n * u.length
+			rest %= u.length
 		}
 	}
 	if b.Len() == 0 {

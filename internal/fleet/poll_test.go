@@ -232,26 +232,6 @@ func TestTwoPollsAtOnceNeverGetTheSameTask(t *testing.T) {
 	})
 }
 
-func TestAnAgentFinishesOnlyItsOwnTasks(t *testing.T) {
-	t.Parallel()
-	testkit.EachEngine(t, func(t *testing.T, d *db.DB) {
-		w := newWorld(t, d)
-		agent, other := w.join("web-1"), w.join("web-2")
-		w.add(agent.id, agentapi.TaskDeploy, "dep_1", "tgt_1", time.Time{})
-		authorize := func(agentID, kind, subject string) error {
-			return d.InTx(t.Context(), func(tx *db.Tx) error {
-				return w.tasks.AuthorizeFinish(t.Context(), tx, agentID, kind, subject)
-			})
-		}
-		wantKind(t, "its own", authorize(agent.id, agentapi.TaskDeploy, "dep_1"), "")
-		others := authorize(other.id, agentapi.TaskDeploy, "dep_1")
-		nobodys := authorize(other.id, agentapi.TaskDeploy, "dep_2")
-		wantKind(t, "another's", others, problem.KindNotFound)
-		wantKind(t, "nobody's", nobodys, problem.KindNotFound)
-		wantKind(t, "another kind", authorize(agent.id, agentapi.TaskCSR, "dep_1"), problem.KindNotFound)
-	})
-}
-
 func TestAPollWaitsNoLongerThanTheServerAllows(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, testkit.NewDB(t, db.SQLite))

@@ -144,10 +144,6 @@ func insertTask(ctx context.Context, tx *db.Tx, t Task) error {
 	return err
 }
 
-func taskOwner(ctx context.Context, q db.Querier, kind, subjectID string) (agentID string, err error) {
-	return db.One[string](ctx, q, "SELECT agent_id FROM task WHERE kind = $1 AND subject_id = $2", kind, subjectID)
-}
-
 // tasksOf reads the tasks of an agent in the order of their ids.
 func tasksOf(ctx context.Context, q db.Querier, agentID, lock string) ([]Task, error) {
 	return db.All[Task](ctx, q, "SELECT "+taskColumns+" FROM task WHERE agent_id = $1 ORDER BY id"+lock, agentID)

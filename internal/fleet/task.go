@@ -98,19 +98,6 @@ func (t *Tasks) Finish(ctx context.Context, tx *db.Tx, kind, subjectID string) e
 	return wake(ctx, tx, agentID)
 }
 
-// AuthorizeFinish checks that an agent has the task that it wants to finish.
-// It does not say whether the task is another agent's or nobody's.
-func (t *Tasks) AuthorizeFinish(ctx context.Context, tx *db.Tx, agentID, kind, subjectID string) error {
-	owner, err := taskOwner(ctx, tx, kind, subjectID)
-	if db.IsNoRows(err) || (err == nil && owner != agentID) {
-		return problem.NotFound(kind+" task of this agent for", subjectID)
-	}
-	if err != nil {
-		return fmt.Errorf("read %s task of %s: %w", kind, subjectID, err)
-	}
-	return nil
-}
-
 // topic is where the polls of an agent wait.
 func topic(agentID string) string { return "agent:" + agentID }
 

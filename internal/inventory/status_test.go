@@ -103,7 +103,7 @@ var scenes = rapid.Custom(func(r *rapid.T) scene {
 			continue
 		}
 		s.Holders = append(s.Holders, heldScene{
-			Agent: agent, NoTarget: rarely() || rarely(), OrderFailed: rarely(), OrderFollowed: rarely(),
+			Agent: agent, NoTarget: rapid.IntRange(0, 2).Draw(r, "target") == 0, OrderFailed: rarely(), OrderFollowed: rarely(),
 			DeploymentFailed: rarely(), DeploymentFollowed: rarely(),
 			NoVersion: rarely(), Inactive: rarely(), Superseded: rarely(), Revoked: rarely(), Expired: rarely(), Expiring: rarely(),
 		})

@@ -251,10 +251,12 @@ func (w *world) manyDue(n int) func(ctx context.Context, tx *db.Tx) error {
 					VALUES ($1, $2, 1, $3, 'file', '{}', $4, $5, $5)`, []any{id.New("tgt"), name, w.web, crt, start}},
 				{`INSERT INTO cert_order (id, certificate_id, agent_id, reason, state, state_reason, attempts, spec, created_at, updated_at)
 					VALUES ($1, $2, $3, 'requested', 'done', '', 1, '{}', $4, $4)`, []any{ord, crt, w.web, start}},
-				{`INSERT INTO version (id, certificate_id, order_id, agent_id, issuer_id, serial, fingerprint, subject, key_type, key_hash, chain, shard,
+				{
+					`INSERT INTO version (id, certificate_id, order_id, agent_id, issuer_id, serial, fingerprint, subject, key_type, key_hash, chain, shard,
 						not_before, not_after, renew_at, expiring_at, due_at, created_at, activated_at)
 					VALUES ($1, $2, $3, $4, 'iss_1', $1, $1, '', 'ecdsa-p256', $1, $5, 0, $6, $7, $6, $7, $6, $6, $6)`,
-					[]any{id.New("ver"), crt, ord, w.web, pki.Chain{w.ca.root.Raw}, start, start.AddDate(0, 0, 30)}},
+					[]any{id.New("ver"), crt, ord, w.web, pki.Chain{w.ca.root.Raw}, start, start.AddDate(0, 0, 30)},
+				},
 			} {
 				if _, err := db.Exec(ctx, tx, statement.query, statement.args...); err != nil {
 					return err

@@ -39,18 +39,6 @@ func byRef(ctx context.Context, q db.Querier, ref, lock string) (Issuer, error) 
 	return found, nil
 }
 
-// revisionOf reads the revision of an issuer.
-func revisionOf(ctx context.Context, q db.Querier, issuerID string) (int, error) {
-	revision, err := db.One[int](ctx, q, "SELECT revision FROM issuer WHERE id = $1", issuerID)
-	if db.IsNoRows(err) {
-		return 0, problem.NotFound("issuer", issuerID)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("read revision of issuer %s: %w", issuerID, err)
-	}
-	return revision, nil
-}
-
 func countIssuers(ctx context.Context, q db.Querier) (int, error) {
 	count, err := db.One[int](ctx, q, "SELECT COUNT(*) FROM issuer")
 	if err != nil {

@@ -11,11 +11,14 @@ import (
 	"time"
 )
 
-// Limits of a connection. There is none on the time of an answer, because an
-// agent's poll is open for minutes.
+// Limits of a connection. There is none on the time until an answer, because
+// an agent's poll is open for minutes; there is one on the time in which a
+// client takes a piece of it.
 const (
 	readHeaderTimeout = 10 * time.Second
 	readBodyTimeout   = 30 * time.Second
+	writeTimeout      = time.Minute
+	writePiece        = 64 << 10
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 64 << 10
 
@@ -40,7 +43,7 @@ type ServeOptions struct {
 func Serve(ctx context.Context, listener net.Listener, handler http.Handler, o ServeOptions) error {
 	draining := make(chan struct{})
 	server := &http.Server{
-		Handler:           limitBodyTime(handler, readBodyTimeout),
+		Handler:           limitAnswerTime(limitBodyTime(handler, readBodyTimeout), writeTimeout),
 		TLSConfig:         o.TLS,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
@@ -115,3 +118,44 @@ func (b *timedBody) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// limitAnswerTime gives a client a limited time to take each piece of an
+// answer: one that asks and does not read would hold its connection for ever.
+func limitAnswerTime(next http.Handler, limit time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		timed := &timedAnswer{ResponseWriter: w, control: http.NewResponseController(w), limit: limit}
+		timed.lift() // the deadline of the request before on this connection
+		next.ServeHTTP(timed, r)
+		timed.begin() // what is buffered leaves when the handler has returned
+	})
+}
+
+// timedAnswer sets a deadline for each piece that is written.
+type timedAnswer struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	limit   time.Duration
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (a *timedAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// Write implements io.Writer.
+func (a *timedAnswer) Write(p []byte) (written int, err error) {
+	for first := true; first || len(p) > 0; first = false {
+		piece := p[:min(len(p), writePiece)]
+		a.begin()
+		n, err := a.ResponseWriter.Write(piece)
+		written += n
+		if err != nil {
+			return written, err
+		}
+		p = p[n:]
+	}
+	a.lift()
+	return written, nil
+}
+
+// A writer without a connection, as in tests, takes no deadline and needs none.
+func (a *timedAnswer) begin() { _ = a.control.SetWriteDeadline(time.Now().Add(a.limit)) }
+func (a *timedAnswer) lift()  { _ = a.control.SetWriteDeadline(time.Time{}) }

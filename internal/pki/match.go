@@ -8,8 +8,8 @@ import (
 	"github.com/certctl-io/certctl/internal/problem"
 )
 
-// Patterns say which names a profile allows. MatchAll, as a pattern of any
-// type, allows every name of that type (but no DNS wildcards).
+// MatchAll is the pattern of any type that allows every name of that type, but
+// no DNS wildcards. Patterns say which names a profile allows.
 //
 // DNS patterns are host names whose left-most label may be a star:
 //

@@ -35,19 +35,6 @@ const help = "This address serves the certificate status of a certctl CA and not
 	"  /ca/{issuer id}.crt            the CA's own certificate\n" +
 	"  /ocsp/{issuer id}              OCSP, with GET or POST\n"
 
-// NewServer makes the HTTP server for a listener that the whole world may
-// reach: slow and large requests are cut off.
-func NewServer(handler http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      60 * time.Second, // a large CRL over a slow line
-		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    16 << 10,
-	}
-}
-
 // ServeHTTP implements http.Handler. It reads the path by itself: a mux would
 // answer an OCSP request that has two slashes in its base64 with a redirect.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -57,7 +57,7 @@ func newWorld(t *testing.T, d *db.DB) *world {
 	w.server = httptest.NewUnstartedServer(nil)
 	w.local = w.driver("http://" + w.server.Listener.Addr().String())
 	w.Service = w.replica(localAuthorities{w.local})
-	w.server.Config = NewServer(w.Service)
+	w.server.Config.Handler = w.Service
 	w.server.Start()
 	t.Cleanup(w.server.Close)
 	w.tx(func(tx *db.Tx) error { return w.local.Found(t.Context(), tx, w.issuerID, nil) })

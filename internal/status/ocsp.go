@@ -3,7 +3,7 @@ package status
 import (
 	"bytes"
 	"crypto"
-	_ "crypto/sha1" // CertIDs of RFC 5019
+	_ "crypto/sha1" //nolint:gosec // CertIDs of RFC 5019; it names, it does not protect
 	_ "crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"

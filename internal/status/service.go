@@ -141,11 +141,18 @@ func (s *Service) response(ctx context.Context, issuerID string, der []byte) (do
 
 // signResponse signs and stores an answer. It holds the version's row
 // meanwhile, so that a revocation comes either before the look at it, or after
-// the answer is stored and then throws it away.
+// the answer is stored and then throws it away. A serial that is not known is
+// found out before, without a transaction: anybody may ask for any number of
+// them, and must not hold up those who write.
 func (s *Service) signResponse(ctx context.Context, signer *signer, issuerID, serial string, q query) (document, error) {
 	var d document
+	if _, err := readFact(ctx, s.db.Read(), issuerID, serial, ""); db.IsNoRows(err) {
+		return signer.signUnknown(q, s.now())
+	} else if err != nil {
+		return document{}, err
+	}
 	err := s.db.InTx(ctx, func(tx *db.Tx) error {
-		found, err := lockFact(ctx, tx, issuerID, serial)
+		found, err := readFact(ctx, tx, issuerID, serial, tx.ForUpdate())
 		if db.IsNoRows(err) {
 			d, err = signer.signUnknown(q, s.now())
 			return err

@@ -114,12 +114,12 @@ func revokedIn(ctx context.Context, q db.Querier, issuerID string, shard int, ke
 	return entries, nil
 }
 
-// lockFact reads what is known about a serial and keeps it so until the
+// readFact reads what is known about a serial. A lock keeps it so until the
 // transaction ends.
-func lockFact(ctx context.Context, tx *db.Tx, issuerID, serial string) (fact, error) {
-	return db.One[fact](ctx, tx, `
+func readFact(ctx context.Context, q db.Querier, issuerID, serial, lock string) (fact, error) {
+	return db.One[fact](ctx, q, `
 		SELECT serial, revoked_at, revocation_reason FROM version
-		WHERE issuer_id = $1 AND serial = $2`+tx.ForUpdate(), issuerID, serial)
+		WHERE issuer_id = $1 AND serial = $2`+lock, issuerID, serial)
 }
 
 func storedResponse(ctx context.Context, q db.Querier, issuerID, serial, hash string) (document, error) {

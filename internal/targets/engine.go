@@ -35,7 +35,7 @@ func NewEngine(stateDir string, now func() time.Time) (*Engine, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the state directory of targets: %w", err)
 	}
-	if err := os.Chmod(dir, 0o700); err != nil {
+	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // it is a directory
 		return nil, fmt.Errorf("close the state directory of targets to other users: %w", err)
 	}
 	return &Engine{

@@ -19,7 +19,8 @@ func (vault) Name() string                                           { return "v
 func (vault) Check(json.RawMessage) error                            { return nil }
 func (vault) Plan(json.RawMessage, pki.Bundle) (targets.Plan, error) { return targets.Plan{}, nil }
 func (vault) Schema() json.RawMessage                                { return json.RawMessage(`{}`) }
-func (vault) Secrets() []string                                      { return []string{"token", "store.password", "env"} }
+
+func (vault) Secrets() []string { return []string{"token", "store.password", "env"} }
 
 func wantJSON(t testing.TB, got json.RawMessage, err error, want string) {
 	t.Helper()

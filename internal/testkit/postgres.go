@@ -133,7 +133,7 @@ func superviseServer(postgres, data, dir string, settings []string, credential *
 		return err
 	}
 	defer func() { _ = read.Close() }()
-	shell := exec.Command("sh", args...) //nolint:gosec // the script is above, its arguments are ours
+	shell := exec.Command("sh", args...)
 	shell.Stdin = read
 	shell.SysProcAttr = &syscall.SysProcAttr{Credential: credential, Setpgid: true}
 	keepOpen.Store(dir, write)

@@ -49,7 +49,7 @@ func newSite(t *testing.T, engine db.Engine, env ...string) *site {
 	s.agent = startAgent(t, s.server, "web-1")
 	s.nginx = startNginx(t, "www.example.test")
 	script := filepath.Join(s.gates, "nginx")
-	if err := os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\nGATE=%s\n%s", s.gates, gate), 0o700); err != nil { //nolint:gosec // it must be executable
+	if err := os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\nGATE=%s\n%s", s.gates, gate), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	settings := s.nginx.Settings()

@@ -59,25 +59,37 @@ func tour() []stop {
 		}},
 		{title: "An object that does not exist", args: []string{"get", "certificate", "nope"}},
 		{title: "A reason for a revocation that RFC 5280 does not have", args: []string{"revoke", "www", "--reason", "because"}},
-		{title: "A file with a misspelt field", args: []string{"apply", "--yes", "-f", "wrong.yaml"},
-			file: "kind: Certificate\nname: www\nspec:\n  nmaes: [www.example.test]\n"},
+		{
+			title: "A file with a misspelt field", args: []string{"apply", "--yes", "-f", "wrong.yaml"},
+			file: "kind: Certificate\nname: www\nspec:\n  nmaes: [www.example.test]\n",
+		},
 		{title: "A wrong API key", args: []string{"list", "certificates"}, env: []string{"CERTCTL_API_KEY=certctl_wrong"}},
-		{title: "A server that is not the one that was pinned", args: []string{"list", "certificates"},
-			env: []string{"CERTCTL_CA_SHA256=" + strings.Repeat("ab", 32)}},
+		{
+			title: "A server that is not the one that was pinned", args: []string{"list", "certificates"},
+			env: []string{"CERTCTL_CA_SHA256=" + strings.Repeat("ab", 32)},
+		},
 		{title: "A server that is not there", args: []string{"list", "certificates", "--timeout", "2s"}, env: []string{"CERTCTL_URL=https://127.0.0.1:1"}},
 		{title: "A setting of the server that does not exist", args: []string{"server"}, env: []string{"CERTCTL_LISTN=:9443"}},
-		{title: "Settings of the server that cannot be used", args: []string{"server", "--database-url", "mysql://localhost/certctl"},
-			env: []string{"CERTCTL_TLS_MIN_VERSION=1.1", "CERTCTL_PUBLIC_URL=http://certctl.example"}},
+		{
+			title: "Settings of the server that cannot be used", args: []string{"server", "--database-url", "mysql://localhost/certctl"},
+			env: []string{"CERTCTL_TLS_MIN_VERSION=1.1", "CERTCTL_PUBLIC_URL=http://certctl.example"},
+		},
 		{title: "A master key that is not one", args: []string{"server"}, env: []string{"CERTCTL_ENCRYPTION_KEY=c2hvcnQ="}},
-		{title: "An enrolment token that the server does not know", program: "certctl-agent", args: []string{"enroll", "--state", "agent", "--name", "web-2"},
-			env: []string{"CERTCTL_AGENT_TOKEN=cet_" + strings.Repeat("0", 64)}},
+		{
+			title: "An enrolment token that the server does not know", program: "certctl-agent", args: []string{"enroll", "--state", "agent", "--name", "web-2"},
+			env: []string{"CERTCTL_AGENT_TOKEN=cet_" + strings.Repeat("0", 64)},
+		},
 		{title: "An agent that has not joined", program: "certctl-agent", args: []string{"run", "--state", "agent"}},
 		{title: "A body that is not JSON", method: http.MethodPost, path: "/certificates", body: `{"names": [`},
-		{title: "A body with several mistakes", method: http.MethodPost, path: "/certificates",
-			body: `{"names": ["ok.example", "not ok"], "key_type": "dsa", "lifetime": "4000d"}`},
+		{
+			title: "A body with several mistakes", method: http.MethodPost, path: "/certificates",
+			body: `{"names": ["ok.example", "not ok"], "key_type": "dsa", "lifetime": "4000d"}`,
+		},
 		{title: "A body with fields that are not there", method: http.MethodPost, path: "/certificates", body: `{"colour": "red"}`},
-		{title: "A change of something that changed meanwhile", method: http.MethodPatch, path: "/profiles/strict",
-			body: `{"description": "mine"}`, header: [2]string{"If-Match", `"7"`}},
+		{
+			title: "A change of something that changed meanwhile", method: http.MethodPatch, path: "/profiles/strict",
+			body: `{"description": "mine"}`, header: [2]string{"If-Match", `"7"`},
+		},
 		{title: "A path that does not exist", method: http.MethodGet, path: "/certificate"},
 		{title: "A method that the path does not take", method: http.MethodPut, path: "/certificates"},
 	}
@@ -125,7 +137,7 @@ func TestTheTourOfErrorsIsTrue(t *testing.T) {
 	}
 	const path = "../../docs/errors.md"
 	if *update {
-		if err := os.WriteFile(path, page.Bytes(), 0o644); err != nil { //nolint:gosec // a page of the documentation
+		if err := os.WriteFile(path, page.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -160,7 +172,7 @@ func (w stop) run(t *testing.T, s *lab.Server) string {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, program), args...) //nolint:gosec // under test
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, program), args...)
 	cmd.Dir = dir
 	cmd.Env = []string{"HOME=" + dir, "NO_COLOR=1"}
 	if args[0] != "server" && program == "certctl" {

@@ -48,7 +48,7 @@ func (s suite) samplesAreComplete(t *testing.T) {
 		if err := s.kind.Check(write(t, sample)); err != nil {
 			t.Errorf("Check(%s) = %v", write(t, sample), err)
 		}
-		walk(s.schema, sample, "", func(path string, _ map[string]any, _ map[string]any, _ string) { set[path] = true })
+		walk(s.schema, sample, "", func(path string, _, _ map[string]any, _ string) { set[path] = true })
 	}
 	for _, path := range propertiesOf(s.schema, "") {
 		if !set[path] {

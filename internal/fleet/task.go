@@ -7,7 +7,6 @@ import (
 
 	"github.com/certctl-io/certctl/internal/db"
 	"github.com/certctl-io/certctl/internal/id"
-	"github.com/certctl-io/certctl/internal/problem"
 )
 
 // Task is one piece of work for one agent. What it asks for in detail is built

@@ -66,6 +66,27 @@ func (d *DB) tryTx(ctx context.Context, fn func(tx *Tx) error) error {
 	return nil
 }
 
+// ExecContext implements Querier.
+func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	return tx.Tx.ExecContext(tx.statement(ctx), query, args...)
+}
+
+// QueryContext implements Querier.
+func (tx *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return tx.Tx.QueryContext(tx.statement(ctx), query, args...)
+}
+
+// statement gives the context of one statement. SQLite's driver watches a
+// context that can end with a goroutine for each statement; on a busy machine
+// the only writer would spend most of its time waiting for those to be
+// scheduled. Its statements are short.
+func (tx *Tx) statement(ctx context.Context) context.Context {
+	if tx.db.engine == SQLite {
+		return context.WithoutCancel(ctx)
+	}
+	return ctx
+}
+
 // AfterCommit runs hook once the transaction has committed. What must not be
 // lost belongs into the transaction; a hook is for wake-ups and caches.
 func (tx *Tx) AfterCommit(hook func()) { tx.afterCommit = append(tx.afterCommit, hook) }

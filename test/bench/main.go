@@ -24,7 +24,7 @@ import (
 
 type options struct {
 	agents, orders, samples int
-	profile                 string
+	engine, profile         string
 }
 
 func main() {
@@ -32,6 +32,7 @@ func main() {
 	flag.IntVar(&o.agents, "agents", 50, "agents")
 	flag.IntVar(&o.orders, "orders", 500, "certificates that are requested at once")
 	flag.IntVar(&o.samples, "samples", 200, "certificates that are requested one after the other")
+	flag.StringVar(&o.engine, "engine", "", "sqlite or postgres; both when left out")
 	flag.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of the whole run")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -56,6 +57,9 @@ func run(ctx context.Context, o options) error {
 	}
 	fmt.Printf("%-10s %8s %8s %12s %14s %10s %10s\n", "engine", "agents", "orders", "orders/s", "samples", "p50", "p99")
 	for _, engine := range []db.Engine{db.SQLite, db.Postgres} {
+		if o.engine != "" && o.engine != string(engine) {
+			continue
+		}
 		if err := measure(ctx, engine, o); err != nil {
 			return fmt.Errorf("%s: %w", engine, err)
 		}

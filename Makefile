@@ -50,6 +50,8 @@ fmt: ## Format the code
 
 docs: ## Write the pages in docs/ that are made from the code
 	go test ./internal/config -run TestTheSettingsPageIsUpToDate -update
+	go test ./internal/cli -update
+	go test ./test/e2e -run TestTheTourOfErrorsIsTrue -update
 
 clean: ## Remove bin/
 	rm -rf bin

@@ -201,8 +201,8 @@ func (s *Service) keepLastAdmin(ctx context.Context, tx *db.Tx, key Key, now tim
 	return nil
 }
 
-// hash of a key. A key has at least 192 random bits, so a plain hash is as good
-// as a slow one.
+// hash of a key. A key that is made here has 256 random bits, and one that an
+// operator chooses is to have as many, so a plain hash is as good as a slow one.
 func hash(text string) []byte {
 	sum := sha256.Sum256([]byte(text))
 	return sum[:]

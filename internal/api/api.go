@@ -29,9 +29,10 @@ import (
 	"github.com/certctl-io/certctl/internal/telemetry"
 )
 
-// Agents finds out which agent sent a request from its bearer token.
+// Agents finds out which agent sent a request from its bearer token. It asks
+// admit about an agent that is certain, before it writes anything for it.
 type Agents interface {
-	Authenticate(ctx context.Context, bearer string) (agentID, name string, err error)
+	Authenticate(ctx context.Context, bearer string, admit func(agentID string) error) (agentID, name string, err error)
 }
 
 // Config is what the edge is made of; every field is needed.
@@ -150,6 +151,9 @@ func (a *API) authorize(ctx huma.Context, next func(huma.Context)) {
 // fail answers a request with an error, which is logged when it is our own.
 func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := rest.NewProblem(r.Context(), err)
+	if errors.Is(err, errTooMany) {
+		p.Status = http.StatusTooManyRequests
+	}
 	a.logProblem(r.Context(), p)
 	p.Write(w)
 }

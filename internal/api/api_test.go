@@ -40,7 +40,7 @@ type edge struct {
 
 type noAgents struct{}
 
-func (noAgents) Authenticate(context.Context, string) (string, string, error) {
+func (noAgents) Authenticate(context.Context, string, func(string) error) (string, string, error) {
 	return "", "", problem.Unauthenticated("no agents here")
 }
 
@@ -179,6 +179,9 @@ func TestErrorsTellFieldProblemAndRemedy(t *testing.T) {
 		{"DELETE", "/api/v1/things", e.admin, "", 405, problem.KindInvalid, []string{"POST"}},
 		{"POST", "/api/v1/things", e.admin, `{"name":"a\u0000b"}`, 422, problem.KindInvalid, []string{"NUL"}},
 		{"GET", "/api/v1/fail/a%00b", e.admin, "", 422, problem.KindInvalid, []string{"NUL"}},
+		{"GET", "/api/v1/fail/a%ffb", e.admin, "", 422, problem.KindInvalid, []string{"UTF-8"}},
+		{"GET", "/api/v1/info?colour=%ff", e.admin, "", 422, problem.KindInvalid, []string{"UTF-8"}},
+		{"POST", "/api/v1/things", e.admin, "{\"name\":\"a\xff\"}", 422, problem.KindInvalid, []string{"UTF-8"}},
 		{"GET", "/api/v1/info?colour=%00", e.admin, "", 422, problem.KindInvalid, []string{"NUL"}},
 		{"GET", "/api/v1/info?colour=red", e.admin, "", 422, problem.KindInvalid, []string{"colour"}},
 	} {
@@ -224,6 +227,9 @@ func TestARepeatedCallIsAnsweredWhatTheFirstOneWas(t *testing.T) {
 		if mended := e.call("POST", "/api/v1/things", e.admin, `{"name":"c"}`, "Idempotency-Key", "k2"); mended.status != 201 {
 			t.Errorf("after a refusal: %d %s", mended.status, mended.body)
 		}
+		if text := e.call("POST", "/api/v1/things", e.admin, `{"name":"d"}`, "Idempotency-Key", "k\xff"); text.status != 422 {
+			t.Errorf("a key that is no text: %d", text.status)
+		}
 		if long := e.call("POST", "/api/v1/things", e.admin, `{"name":"d"}`, "Idempotency-Key", strings.Repeat("k", 256)); long.status != 422 {
 			t.Errorf("a key that is too long: %d", long.status)
 		}
@@ -264,6 +270,26 @@ func TestAClientThatAsksTooOftenHasToWait(t *testing.T) {
 	}
 	if other := e.call("GET", "/health", "", ""); other.status != 200 {
 		t.Errorf("another client: %d", other.status)
+	}
+}
+
+// anyAgent takes every token for that of one agent.
+type anyAgent struct{}
+
+func (anyAgent) Authenticate(_ context.Context, _ string, admit func(string) error) (string, string, error) {
+	return "agt_1", "web-1", admit("agt_1")
+}
+
+func TestAnAgentIsCountedOnceForEachRequest(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t, testkit.NewDB(t, db.SQLite), func(c *api.Config) { c.RateRPS, c.RateBurst, c.Agents = 0.01, 2, anyAgent{} })
+	for range 2 {
+		if got := e.call("GET", "/api/v1/info", "eyJ.eyJ.x", ""); got.status != 403 {
+			t.Fatalf("%d %s", got.status, got.body)
+		}
+	}
+	if got := e.call("GET", "/api/v1/info", "eyJ.eyJ.x", ""); got.status != 429 || got.header.Get("Retry-After") == "" {
+		t.Errorf("%d %v %s", got.status, got.header, got.body)
 	}
 }
 
@@ -315,6 +341,10 @@ func TestMetricsAndDocument(t *testing.T) {
 		if !strings.Contains(metrics.body, line) {
 			t.Errorf("%q is missing in the metrics", line)
 		}
+	}
+	e.call("FROBNICATE", "/api/v1/things", "", "")
+	if invented := e.call("GET", "/api/v1/metrics/prometheus", e.admin, ""); strings.Contains(invented.body, "FROBNICATE") || !strings.Contains(invented.body, `method="other"`) {
+		t.Error("whoever invents a method makes a metric")
 	}
 	document := e.call("GET", "/api/v1/openapi.json", "", "")
 	if document.status != 200 || !strings.Contains(document.body, `"x-certctl-permission": "certificates.write"`) || !strings.Contains(document.body, "MakeThingRequest") {

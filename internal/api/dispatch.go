@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/certctl-io/certctl/internal/access"
 	"github.com/certctl-io/certctl/internal/audit"
@@ -106,6 +108,10 @@ func (a *API) dispatch(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, problem.Invalid("", "the URL holds the character NUL").Hint("leave it out"))
 		return
 	}
+	if query, err := url.QueryUnescape(r.URL.RawQuery); err == nil && !utf8.ValidString(r.URL.Path+query) {
+		a.fail(w, r, problem.Invalid("", "the URL is not text in UTF-8").Hint("percent-encode it as UTF-8"))
+		return
+	}
 	handler, pattern := a.mux.Handler(r)
 	if pattern == "" {
 		a.refuse(handler, w, r)
@@ -187,7 +193,9 @@ func (a *API) authenticate(next http.Handler) http.Handler {
 // a JWT, and an API key never looks like one.
 func (a *API) principal(r *http.Request, credentials string) (access.Principal, error) {
 	if strings.HasPrefix(credentials, "eyJ") && strings.Count(credentials, ".") == 2 {
-		agentID, name, err := a.config.Agents.Authenticate(r.Context(), credentials)
+		agentID, name, err := a.config.Agents.Authenticate(r.Context(), credentials, func(agentID string) error {
+			return a.admit(string(access.AgentPrincipal) + "/" + agentID)
+		})
 		return access.Principal{Kind: access.AgentPrincipal, ID: agentID, Name: name}, err
 	}
 	return a.config.Keys.Authenticate(r.Context(), credentials)

@@ -38,6 +38,20 @@ func document(version string) *huma.OpenAPI {
 	}
 }
 
+// A word of the API for what the type View of a package is, and for what the
+// names of its other types begin with.
+var packageWords = map[string]struct{ view, prefix string }{
+	"access":     {"", "API"},
+	"agentapi":   {"", "Agent"},
+	"deployment": {"Deployment", ""},
+	"fleet":      {"", ""},
+	"inventory":  {"Certificate", "Certificate"},
+	"issuance":   {"Order", "Order"},
+	"jobs":       {"Job", "Job"},
+	"pki":        {"", "Certificate"},
+	"targets":    {"", "Deployment"},
+}
+
 // newNamer names schemas after their packages and types, so that two features
 // may use the same word.
 func newNamer() func(reflect.Type, string) string {
@@ -59,7 +73,7 @@ func newNamer() func(reflect.Type, string) string {
 }
 
 // schemaName joins package and type: profile.View is Profile, a list of it
-// ProfileList, access.KeyView AccessKey.
+// ProfileList, access.KeyView APIKey.
 func schemaName(path, name string) string {
 	if outer, inner, generic := strings.Cut(strings.TrimSuffix(name, "]"), "["); generic {
 		at := strings.LastIndex(inner, ".")
@@ -72,6 +86,12 @@ func schemaName(path, name string) string {
 		name = ""
 	}
 	name = pascal(name)
+	if word, ok := packageWords[pkg]; ok {
+		if name == "" {
+			return word.view
+		}
+		return word.prefix + name
+	}
 	if pkg == "" || pkg == "rest" || pkg == "api" || name != "" && strings.HasPrefix(pkg, strings.ToLower(name)) {
 		return name
 	}

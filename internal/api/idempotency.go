@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net/http"
+	"unicode/utf8"
 
 	"github.com/certctl-io/certctl/internal/access"
 	"github.com/certctl-io/certctl/internal/audit"
@@ -30,6 +31,10 @@ func (a *API) replay(next http.Handler) http.Handler {
 		}
 		if len(value) > maxKey {
 			a.fail(w, r, problem.Invalid(keyHeader, "it has %d characters, at most %d are allowed", len(value), maxKey))
+			return
+		}
+		if !utf8.ValidString(value) {
+			a.fail(w, r, problem.Invalid(keyHeader, "it is not text in UTF-8"))
 			return
 		}
 		key, err := newKey(principal.ID, value, r)

@@ -5,14 +5,15 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/time/rate"
 
 	"github.com/certctl-io/certctl/internal/access"
 	"github.com/certctl-io/certctl/internal/problem"
-	"github.com/certctl-io/certctl/internal/rest"
 )
 
 // limiter bounds the rate of each client: an authenticated caller by who it
@@ -77,19 +78,32 @@ func (l *limiter) sweep(now time.Time) {
 	}
 }
 
-// limitRate refuses a client that asks too often.
+// errTooMany is why a client has to wait.
+var errTooMany = errors.New("too many requests")
+
+// admit refuses a client that asks too often.
+func (a *API) admit(key string) error {
+	wait := a.limiter.take(key, time.Now())
+	if wait == 0 {
+		return nil
+	}
+	return problem.Temporary(errTooMany, max(wait, time.Second)).Hint("wait as long as Retry-After says")
+}
+
+// limitRate refuses a client that asks too often. An agent was counted when it
+// was authenticated, as remembering its token is a write already.
 func (a *API) limitRate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		key := "address/" + address(r)
-		if principal, ok := access.PrincipalFrom(r.Context()); ok {
+		key := "address/" + network(address(r))
+		principal, known := access.PrincipalFrom(r.Context())
+		if known {
 			key = string(principal.Kind) + "/" + principal.ID
 		}
-		if wait := a.limiter.take(key, time.Now()); wait > 0 {
-			p := rest.NewProblem(r.Context(), problem.Temporary(errors.New("too many requests"), max(wait, time.Second)).
-				Hint("wait as long as Retry-After says"))
-			p.Status = http.StatusTooManyRequests
-			p.Write(w)
-			return
+		if principal.Kind != access.AgentPrincipal {
+			if err := a.admit(key); err != nil {
+				a.fail(w, r, err)
+				return
+			}
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -114,6 +128,10 @@ func (a *API) limitBody(next http.Handler) http.Handler {
 			a.fail(w, r, problem.Invalid("body", "it did not arrive whole").Hint("send the request again"))
 			return
 		}
+		if !utf8.Valid(body) {
+			a.fail(w, r, problem.Invalid("body", "it is not text in UTF-8").Hint("send JSON in UTF-8"))
+			return
+		}
 		if bytes.Contains(body, []byte(`\u0000`)) || bytes.Contains(body, []byte(nul)) {
 			a.fail(w, r, problem.Invalid("body", "it holds the character NUL").Hint("leave it out"))
 			return
@@ -121,4 +139,18 @@ func (a *API) limitBody(next http.Handler) http.Handler {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		next.ServeHTTP(w, r)
 	})
+}
+
+// network is what one client has: a whole /64 of IPv6, out of which it can
+// come from a new address each time.
+func network(address string) string {
+	ip, err := netip.ParseAddr(address)
+	if err != nil || !ip.Unmap().Is6() {
+		return address
+	}
+	prefix, err := ip.Prefix(64)
+	if err != nil {
+		return address
+	}
+	return prefix.String()
 }

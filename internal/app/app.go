@@ -98,7 +98,8 @@ func (a *App) start(ctx context.Context) error {
 func (a *App) openDatabase(ctx context.Context) error {
 	var err error
 	a.db, err = db.Open(ctx, db.Options{
-		URL: a.settings.DatabaseURL.Reveal(), DataDir: a.settings.DataDir, MaxConns: a.settings.DatabaseMaxConns, Logger: a.log,
+		URL: a.settings.DatabaseURL.Reveal(), DataDir: a.settings.DataDir, MaxConns: a.settings.DatabaseMaxConns,
+		Replica: a.replica(), Logger: a.log,
 	})
 	if err != nil {
 		return err

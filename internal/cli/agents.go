@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/certctl-io/certctl/internal/client"
@@ -111,7 +112,26 @@ func (c agentRevokeCmd) Run(s *session) error {
 	if agent, err = api.RevokeAgent(s.ctx, agent.ID); err != nil {
 		return err
 	}
-	return agents().report(s, agent, "agent %s is revoked", agent.Name)
+	placed, err := take(api.Targets(s.ctx, client.TargetFilter{Agent: agent.ID}), 100)
+	if err != nil {
+		return err
+	}
+	return agents().report(s, agent, "agent %s is revoked%s", agent.Name, leftBehind(placed))
+}
+
+// leftBehind names the certificates that a revoked agent does not keep up any
+// more.
+func leftBehind(placed []client.Target) string {
+	var names []string
+	for _, t := range placed {
+		if t.Certificate != "" && !slices.Contains(names, t.Certificate) {
+			names = append(names, t.Certificate)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "; not renewed there any more: " + few(names, 5)
 }
 
 type tokensCmd struct {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/certctl-io/certctl/internal/client"
 	"github.com/certctl-io/certctl/internal/problem"
 )
 
@@ -82,6 +83,7 @@ type revokeCmd struct {
 	Reason  string `default:"unspecified" placeholder:"REASON" enum:"unspecified,keyCompromise,affiliationChanged,superseded,cessationOfOperation,privilegeWithdrawn" help:"Reason by RFC 5280: unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn."`
 	Version string `placeholder:"ID" help:"Only this version; by default all that are still valid."`
 	Reissue bool   `help:"Get a new version with a new key at once."`
+	Wait    bool   `short:"w" help:"With --reissue: wait until the new version is served."`
 	Yes     bool   `short:"y" help:"Do not ask."`
 }
 
@@ -90,7 +92,7 @@ func (revokeCmd) Help() string {
 	return `Revocation cannot be undone, so that the name of the certificate must be typed to confirm it. Without a terminal, give --yes.
 
 Examples:
-  certctl revoke www.example.com --reason keyCompromise --reissue
+  certctl revoke www.example.com --reason keyCompromise --reissue --wait
   certctl revoke www.example.com --reason superseded --yes`
 }
 
@@ -99,6 +101,9 @@ func (c revokeCmd) Run(s *session) error {
 	api, err := s.connect()
 	if err != nil {
 		return err
+	}
+	if c.Wait && !c.Reissue {
+		return problem.Invalid("wait", "there is nothing to wait for without a new version").Hint("give --reissue, or leave out --wait")
 	}
 	certificate, err := api.Certificate(s.ctx, c.Certificate)
 	if err != nil {
@@ -120,10 +125,23 @@ func (c revokeCmd) Run(s *session) error {
 		}
 		return versions().report(s, version, "version %s of %s is revoked", version.ID, certificate.Name)
 	}
+	started := s.now()
 	if certificate, err = api.Revoke(s.ctx, certificate.ID, c.Reason, c.Reissue); err != nil {
 		return err
 	}
-	return certificates().report(s, certificate, "certificate %s is revoked", certificate.Name)
+	switch {
+	case !c.Reissue:
+		return certificates().report(s, certificate, "certificate %s is revoked", certificate.Name)
+	case !c.Wait:
+		return certificates().report(s, certificate, "certificate %s is revoked, and a new version is on its way: certctl wait certificate %[1]s", certificate.Name)
+	}
+	if err := s.waitForCertificate(api, certificate.ID, started); err != nil {
+		return err
+	}
+	if certificate, err = api.Certificate(s.ctx, certificate.ID); err != nil {
+		return err
+	}
+	return certificates().report(s, certificate, "certificate %s is revoked, and a new version is served", certificate.Name)
 }
 
 type archiveCmd struct {
@@ -133,7 +151,8 @@ type archiveCmd struct {
 
 // Help is the long help of the command.
 func (archiveCmd) Help() string {
-	return `What is deployed stays and is served until it expires. To make it invalid, revoke it.`
+	return `Its targets are released. What is deployed stays and is served until it expires; to make it invalid, revoke it. "certctl restore"
+takes it back.`
 }
 
 // Run asks and archives.
@@ -151,6 +170,31 @@ func (c archiveCmd) Run(s *session) error {
 		return err
 	}
 	return s.reportDone(c.Certificate, "certificate %s is archived", c.Certificate)
+}
+
+type restoreCmd struct{ certificateArg }
+
+// Help is the long help of the command.
+func (restoreCmd) Help() string {
+	return `Archiving released its targets, so that it is issued anew when it is given one.
+
+Examples:
+  certctl restore www.example.com
+  certctl targets update web-1-nginx --certificate www.example.com`
+}
+
+// Run takes the certificate back.
+func (c restoreCmd) Run(s *session) error {
+	api, err := s.connect()
+	if err != nil {
+		return err
+	}
+	certificate, err := api.UpdateCertificate(s.ctx, c.Certificate, 0, client.Patch{"archived": false})
+	if err != nil {
+		return err
+	}
+	return certificates().report(s, certificate,
+		"certificate %s is restored and waits for a target: certctl targets update TARGET --certificate %[1]s", certificate.Name)
 }
 
 type chainCmd struct {

@@ -41,6 +41,7 @@ type commands struct {
 	Deploy   deployCmd   `cmd:"" group:"certificates" help:"Put a certificate on its targets again."`
 	Revoke   revokeCmd   `cmd:"" group:"certificates" help:"Revoke a certificate."`
 	Archive  archiveCmd  `cmd:"" group:"certificates" help:"End a certificate: it is not renewed any more."`
+	Restore  restoreCmd  `cmd:"" group:"certificates" help:"Take an archived certificate back."`
 	Wait     waitCmd     `cmd:"" group:"certificates" help:"Wait until a certificate, an order or a deployment is done."`
 	Chain    chainCmd    `cmd:"" group:"certificates" help:"Print the CA certificates of an issuer."`
 	Get      getCmd      `cmd:"" group:"look" help:"Show one object."`
@@ -85,8 +86,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err != nil {
 		return fmt.Errorf("command line: %w", err)
 	}
-	if len(args) == 0 {
+	switch {
+	case len(args) == 0:
 		args = []string{"--help"}
+	case args[0] == "--version": // as it is asked of other programs
+		args[0] = "version"
 	}
 	parsed, err := parser.Parse(args)
 	if helped {

@@ -77,21 +77,21 @@ func TestRelativeTimes(t *testing.T) {
 func TestTableFitsATerminalAndColoursStates(t *testing.T) {
 	t.Parallel()
 	rows := func() [][]string {
-		return [][]string{{"www.example.com", "active", "a long line of names that nobody reads whole"}, {"x", "failed", "evil\x1b[2J"}}
+		return [][]string{{"www.example.com", "active", "a long line of names that nobody reads whole"}, {"x", "failed", "evil\x1b[2J\u202e!"}}
 	}
 	titles := []string{"NAME", "STATUS", "NAMES"}
 	var pipe, terminal bytes.Buffer
 	writeTable(screen{Writer: &pipe}, titles, rows())
 	want := "NAME             STATUS  NAMES\n" +
 		"www.example.com  active  a long line of names that nobody reads whole\n" +
-		"x                failed  evil [2J\n"
+		"x                failed  evil [2J !\n"
 	if diff := cmp.Diff(want, pipe.String()); diff != "" {
 		t.Error(diff)
 	}
 	writeTable(screen{Writer: &terminal, tty: true, width: 40, colour: true}, titles, rows())
 	want = "NAME             STATUS  NAMES\n" +
 		"www.example.com  \x1b[32mactive\x1b[0m  a long line of…\n" +
-		"x                \x1b[31mfailed\x1b[0m  evil [2J\n"
+		"x                \x1b[31mfailed\x1b[0m  evil [2J !\n"
 	if diff := cmp.Diff(want, terminal.String()); diff != "" {
 		t.Error(diff)
 	}

@@ -6,6 +6,8 @@ import (
 	"iter"
 	"strconv"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/certctl-io/certctl/internal/client"
 )
@@ -274,7 +276,11 @@ func (s *session) headline(kind, name, state, reason string) {
 	if state != "" {
 		line += ": " + s.out.paint(state, toneOf(state))
 	}
-	if reason != "" {
+	switch first, _ := utf8.DecodeRuneInString(reason); {
+	case reason == "":
+	case unicode.IsUpper(first): // a sentence of its own
+		line += ". " + printable(reason)
+	default:
 		line += ", " + printable(reason)
 	}
 	fmt.Fprintln(s.out, line)

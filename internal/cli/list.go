@@ -1,9 +1,9 @@
 package cli
 
 import (
-	"time"
-
 	"github.com/certctl-io/certctl/internal/client"
+	"github.com/certctl-io/certctl/internal/duration"
+	"github.com/certctl-io/certctl/internal/problem"
 )
 
 // listCmd lists objects; each resource has its own filters.
@@ -35,13 +35,13 @@ func (listCmd) Help() string {
 
 type listCertificates struct {
 	listing
-	Status        string        `placeholder:"STATUS" help:"Only with this status: active, expiring, expired, failing, pending, revoked, unassigned or archived."`
-	Name          string        `placeholder:"TEXT" help:"Only with this text in their name or one of their names."`
-	Tag           []string      `placeholder:"KEY:VALUE" help:"Only with this tag; several must all hold."`
-	Owner         string        `placeholder:"OWNER" help:"Only of this owner."`
-	Issuer        string        `placeholder:"ISSUER" complete:"issuer" help:"Only from this issuer."`
-	Profile       string        `placeholder:"PROFILE" complete:"profile" help:"Only of this profile."`
-	ExpiresWithin time.Duration `placeholder:"DURATION" help:"Only with an end within this time, such as 720h."`
+	Status        string   `placeholder:"STATUS" help:"Only with this status: active, expiring, expired, failing, pending, revoked, unassigned or archived."`
+	Name          string   `placeholder:"TEXT" help:"Only with this text in their name or one of their names."`
+	Tag           []string `placeholder:"KEY:VALUE" help:"Only with this tag; several must all hold."`
+	Owner         string   `placeholder:"OWNER" help:"Only of this owner."`
+	Issuer        string   `placeholder:"ISSUER" complete:"issuer" help:"Only from this issuer."`
+	Profile       string   `placeholder:"PROFILE" complete:"profile" help:"Only of this profile."`
+	ExpiresWithin string   `placeholder:"DURATION" help:"Only with an end within this time, such as 30d or 12h."`
 }
 
 // Run lists certificates.
@@ -49,8 +49,13 @@ func (c listCertificates) Run(s *session) error {
 	f := client.CertificateFilter{
 		Status: c.Status, Name: c.Name, Tags: c.Tag, Owner: c.Owner, Issuer: c.Issuer, Profile: c.Profile,
 	}
-	if c.ExpiresWithin > 0 {
-		f.ExpiresBefore = s.now().Add(c.ExpiresWithin)
+	if c.ExpiresWithin != "" {
+		within, err := duration.Parse(c.ExpiresWithin)
+		if wrong, ok := problem.As(err); ok {
+			wrong.Field = "expires-within"
+			return wrong
+		}
+		f.ExpiresBefore = s.now().Add(within.Std())
 	}
 	return certificates().list(s, c.listing, "/certificates", f.Query())
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -108,11 +109,12 @@ func article(word string) string {
 	return "a " + word
 }
 
-// printable keeps a value on its line and keeps control characters, which
-// could come from an agent, away from the terminal.
+// printable keeps a value on its line and keeps characters that steer the
+// terminal or turn the order of others, which could come from an agent, away
+// from it.
 func printable(value string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
+		if !unicode.IsGraphic(r) {
 			return ' '
 		}
 		return r

@@ -45,15 +45,16 @@ func (c waitCmd) Run(s *session) error {
 		return err
 	}
 	waits := map[string]struct {
-		state string
+		state string // that can be asked for
+		said  string // when it is reached
 		wait  func(*client.Client, string) error
 	}{
-		"certificate": {"active", func(api *client.Client, ref string) error { return s.waitForCertificate(api, ref, s.now()) }},
-		"order":       {"done", func(api *client.Client, ref string) error { return s.waitForOrders(api, "", []string{ref}, s.now()) }},
-		"deployment": {"done", func(api *client.Client, ref string) error {
+		"certificate": {"active", "served", func(api *client.Client, ref string) error { return s.waitForCertificate(api, ref, s.now()) }},
+		"order":       {"done", "done", func(api *client.Client, ref string) error { return s.waitForOrders(api, "", []string{ref}, s.now()) }},
+		"deployment": {"done", "done", func(api *client.Client, ref string) error {
 			return s.waitForDeployments(api, "", []string{ref}, s.now())
 		}},
-		"agent": {"online", s.waitForAgent},
+		"agent": {"online", "online", s.waitForAgent},
 	}
 	w, ok := waits[k.name]
 	if !ok {
@@ -63,7 +64,10 @@ func (c waitCmd) Run(s *session) error {
 	if c.For != "" && c.For != w.state {
 		return problem.Invalid("for", "%q cannot be waited for", c.For).Hint("%s is waited for until it is %s", article(k.name), w.state)
 	}
-	return w.wait(api, ref)
+	if err := w.wait(api, ref); err != nil {
+		return err
+	}
+	return s.reportDone(ref, "%s %s is %s", k.name, ref, w.said)
 }
 
 // look asks the server how far something is. It returns done when there is
@@ -116,6 +120,14 @@ func (s *session) waitForCertificate(api *client.Client, ref string, started tim
 			return true, "", nil
 		case "pending":
 			return false, c.StatusReason, nil
+		case "unassigned", "archived":
+		default:
+			// A new version may be on its way that makes up for what is wrong.
+			if open, err := s.openOrder(ctx, api, c); err != nil || open != "" {
+				return false, open, err
+			}
+		}
+		switch c.Status {
 		case "failing":
 			return false, "", s.whyFailing(ctx, api, c)
 		default:
@@ -125,6 +137,21 @@ func (s *session) waitForCertificate(api *client.Client, ref string, started tim
 			}
 		}
 	}, s.progressOf(api, ref, started))
+}
+
+// openOrder says what the newest order of a certificate waits for, and nothing
+// when it waits for nothing.
+func (s *session) openOrder(ctx context.Context, api *client.Client, c client.Certificate) (string, error) {
+	newest, err := take(api.Orders(ctx, client.OrderFilter{Certificate: c.ID}), 1)
+	if err != nil || len(newest) == 0 {
+		return "", err
+	}
+	switch newest[0].State {
+	case "pending", "signing", "issued":
+		return s.missingOf(ctx, api, newest[0])
+	default:
+		return "", nil
+	}
 }
 
 // whyFailing finds the order that made a certificate fail.
@@ -177,8 +204,11 @@ func (s *session) waitForOrders(api *client.Client, certificate string, ids []st
 // which tell why they are tried again.
 func (s *session) missingOf(ctx context.Context, api *client.Client, o client.Order) (string, error) {
 	missing := fmt.Sprintf("order %s is %s", o.ID, o.State)
-	if o.StateReason != "" {
+	switch {
+	case o.StateReason != "":
 		missing += ": " + o.StateReason
+	case o.State == "pending":
+		missing += ": agent " + o.Agent + " has not sent its certificate request"
 	}
 	if o.State != "issued" {
 		return missing, nil
@@ -206,7 +236,11 @@ func (s *session) failedOrder(ctx context.Context, api *client.Client, o client.
 	if err == nil && len(failed) == 1 {
 		message += failedSteps(failed[0])
 	}
-	return &failedError{message, "certctl describe order " + o.ID + "; when it is mended: certctl orders retry " + o.ID}
+	remedy := "certctl describe order " + o.ID
+	if o.State == "failed" {
+		remedy += "; when it is mended: certctl orders retry " + o.ID
+	}
+	return &failedError{message, remedy}
 }
 
 // failedSteps gives the output of the steps that failed, as further lines of a

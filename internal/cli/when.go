@@ -24,9 +24,9 @@ func span(d time.Duration) string {
 	switch {
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", d/time.Second)
-	case d < time.Hour:
+	case d.Round(time.Minute) < time.Hour:
 		return fmt.Sprintf("%dm", d.Round(time.Minute)/time.Minute)
-	case d < 2*day:
+	case d.Round(time.Hour) < 2*day:
 		return fmt.Sprintf("%dh", d.Round(time.Hour)/time.Hour)
 	case d < 2*365*day:
 		return fmt.Sprintf("%d days", d.Round(day)/day)

@@ -15,8 +15,8 @@ import (
 // guessed.
 const minBootstrapKey = 24
 
-// minPostgresConns is what one replica holds by itself: two listeners, the
-// leader's connection and one to work with.
+// minPostgresConns is two connections that listen and two to work with, see
+// internal/db.
 const minPostgresConns = 4
 
 // check finds the settings that cannot be used, alone or together. The types,

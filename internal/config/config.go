@@ -35,7 +35,7 @@ type Server struct {
 	DataDir string `name:"data-dir" placeholder:"DIR" computed:"/var/lib/certctl for root, else $XDG_STATE_HOME/certctl or ~/.local/state/certctl" group:"Storage" help:"Directory of the SQLite database, the master key and the self-made TLS certificate. It is made when missing."`
 
 	DatabaseURL      secret.String `name:"database-url" placeholder:"URL" computed:"SQLite in data_dir" group:"Storage" help:"PostgreSQL 15 or newer: postgres://user:password@host:5432/database?sslmode=verify-full."`
-	DatabaseMaxConns int           `name:"database-max-conns" default:"0" min:"0" max:"10000" group:"Storage" help:"Size of the connection pool, at least 4 on PostgreSQL. 0 means 25 on PostgreSQL and one reader per core (at least 4) on SQLite."`
+	DatabaseMaxConns int           `name:"database-max-conns" default:"0" min:"0" max:"10000" group:"Storage" help:"Connections to PostgreSQL that one replica opens at most, at least 4; on SQLite the size of its pool of readers. 0 means 25 on PostgreSQL and one reader per core (at least 4) on SQLite."`
 	EncryptionKey    secret.String `name:"encryption-key" placeholder:"BASE64" computed:"data_dir/master.key, made at first start" group:"Storage" help:"Master key that wraps every secret at rest: 32 random bytes in base64 (openssl rand -base64 32). All replicas on one database need the same."`
 
 	Listen          string        `name:"listen" placeholder:"ADDRESS" default:":8443" group:"API" help:"Address of the HTTPS listener."`

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/certctl-io/certctl/internal/config"
+	"github.com/certctl-io/certctl/internal/secret"
 )
 
 // secretly sets every secret, so that each shows when it is not masked.
@@ -113,6 +114,22 @@ func TestAFileWithSecretsThatEverybodyMayReadIsWarnedAbout(t *testing.T) {
 			t.Errorf("%s: warned about with %q", test.name, warnings)
 		case test.want != "" && (len(warnings) != 1 || !strings.HasPrefix(warnings[0], test.want)):
 			t.Errorf("%s: warnings %q, want one that starts with %q", test.name, warnings, test.want)
+		}
+	}
+}
+
+func TestWhatOthersCouldReachIsWarnedAbout(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	src := sources("CERTCTL_DATA_DIR=" + dir)
+	src.Flags.BootstrapAPIKey, src.Given = secret.New(strings.Repeat("k", 32)), []string{"bootstrap-api-key"}
+	for mode, want := range map[os.FileMode]int{0o700: 1, 0o775: 1, 0o777: 2} {
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		warnings := strings.Join(load(t, src).Warnings(), "\n")
+		if got := strings.Count(warnings, "every user"); got != want || !strings.Contains(warnings, "set CERTCTL_BOOTSTRAP_API_KEY instead") {
+			t.Errorf("mode %04o: %s", mode, warnings)
 		}
 	}
 }

@@ -36,19 +36,21 @@ var ErrNoRows = sql.ErrNoRows
 type Options struct {
 	URL      string // postgres://...; empty for SQLite in DataDir
 	DataDir  string // directory of the SQLite file; it must exist
-	MaxConns int    // size of the connection pool (PostgreSQL) or of the reader pool (SQLite); 0 for the default
+	MaxConns int    // connections to PostgreSQL, or size of the reader pool on SQLite; 0 for the default
+	Replica  string // under which the others see that this one lives; empty for a database that is only looked at
 	Logger   *slog.Logger
 }
 
 // DB is an open database.
 type DB struct {
-	engine Engine
-	writer *sql.DB
-	reader *sql.DB
-	pool   *pgxpool.Pool // PostgreSQL only
-	hub    *hub
-	stop   context.CancelFunc
-	done   chan struct{}
+	engine  Engine
+	writer  *sql.DB
+	reader  *sql.DB
+	pool    *pgxpool.Pool // PostgreSQL only
+	hub     *hub
+	replica string
+	stop    context.CancelFunc
+	done    chan struct{}
 }
 
 // Open connects to the database. The schema is Migrate's business.

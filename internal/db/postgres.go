@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/certctl-io/certctl/internal/problem"
 )
 
 const (
@@ -21,9 +24,13 @@ const (
 	// own default of 100 connections.
 	defaultPostgresConns = 25
 
-	// minPostgresConns is what one replica holds by itself: two listeners (wake-ups
-	// and jobs) and the leader's, and one to work with.
-	minPostgresConns = 4
+	// listeners is the connections that one replica keeps beside the pool: one
+	// for wake-ups, and one that the job runner takes out of the pool for good.
+	listeners = 2
+
+	// minPostgresConns leaves two to work with: who holds a lock for the whole
+	// installation needs another for the work.
+	minPostgresConns = listeners + 2
 )
 
 func openPostgres(ctx context.Context, opts Options) (*DB, error) {
@@ -34,9 +41,9 @@ func openPostgres(ctx context.Context, opts Options) (*DB, error) {
 	if opts.MaxConns > 0 && opts.MaxConns < minPostgresConns {
 		return nil, fmt.Errorf("database_max_conns: %d is too few, a replica needs at least %d", opts.MaxConns, minPostgresConns)
 	}
-	config.MaxConns = defaultPostgresConns
+	config.MaxConns = defaultPostgresConns - listeners
 	if opts.MaxConns > 0 {
-		config.MaxConns = int32(min(opts.MaxConns, 10_000))
+		config.MaxConns = int32(min(opts.MaxConns, 10_000)) - listeners
 	}
 	config.ConnConfig.ConnectTimeout = connectTimeout
 	if config.ConnConfig.RuntimeParams["application_name"] == "" {
@@ -48,14 +55,29 @@ func openPostgres(ctx context.Context, opts Options) (*DB, error) {
 	}
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
-		return nil, fmt.Errorf("connect to database %s: %w", describe(opts.URL), err)
+		return nil, problem.Temporary(fmt.Errorf("database_url: cannot work with the database %s: %w", describe(opts.URL), cause(err)), 0).
+			Hint("check that PostgreSQL runs there, and that the database, the user and the password exist")
 	}
 	handle := stdlib.OpenDBFromPool(pool)
 	handle.SetMaxIdleConns(0) // idle connections belong to the pool
 	listening, stop := context.WithCancel(context.Background())
-	d := &DB{engine: Postgres, writer: handle, reader: handle, pool: pool, hub: newHub(), stop: stop, done: make(chan struct{})}
+	d := &DB{engine: Postgres, writer: handle, reader: handle, pool: pool, hub: newHub(), stop: stop, done: make(chan struct{}), replica: opts.Replica}
 	go d.listen(listening, opts.Logger)
 	return d, nil
+}
+
+// cause is why a connection failed, without what the library says about it and
+// the log repeats.
+func cause(err error) error {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		return errors.New(refused.Message)
+	}
+	var network *net.OpError
+	if errors.As(err, &network) {
+		return network
+	}
+	return err
 }
 
 var retriedCodes = []string{
@@ -101,6 +123,13 @@ func (d *DB) waitForWakes(ctx context.Context) error {
 		defer cancel()
 		_ = conn.Close(closing)
 	}()
+	if d.replica != "" {
+		// Shared, as the server may not have noticed yet that an earlier life of
+		// this replica is over.
+		if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock_shared(hashtextextended($1, 0))", aliveLock(d.replica)); err != nil {
+			return fmt.Errorf("show that this replica lives: %w", err)
+		}
+	}
 	if _, err := conn.Exec(ctx, "LISTEN "+wakeChannel); err != nil {
 		return fmt.Errorf("listen for wake-ups: %w", err)
 	}
@@ -113,4 +142,21 @@ func (d *DB) waitForWakes(ctx context.Context) error {
 		topic, payload, _ := strings.Cut(note.Payload, " ")
 		d.hub.publish(topic, payload)
 	}
+}
+
+// aliveLock names the lock that a replica holds for as long as it lives.
+func aliveLock(replica string) string { return "replica " + replica }
+
+// Alive reports whether a replica has its connection to the database. A process
+// that was killed loses it at once, one that was cut off when the server gives
+// it up; one that connects again is without it for a moment.
+func (tx *Tx) Alive(ctx context.Context, replica string) (bool, error) {
+	if tx.db.engine == SQLite {
+		return true, nil // there is only this one
+	}
+	gone, err := One[bool](ctx, tx, "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", aliveLock(replica))
+	if err != nil {
+		return false, fmt.Errorf("ask whether replica %s lives: %w", replica, err)
+	}
+	return !gone, nil
 }

@@ -194,9 +194,13 @@ func (s *Service) postpone(ctx context.Context, tx *db.Tx, d *Deployment, r targ
 }
 
 // ignore keeps a report about a deployment that was cancelled while the agent
-// was at work, for whoever wonders what happened on the host.
+// was at work, for whoever wonders what happened on the host. It keeps one:
+// nothing else bounds what an agent could have written down here.
 func (s *Service) ignore(ctx context.Context, tx *db.Tx, d Deployment, r targets.Report) error {
-	d.Report = &r
+	if d.FinishedAt != nil && d.UpdatedAt.After(*d.FinishedAt) {
+		return nil
+	}
+	d.Report, d.UpdatedAt = &r, s.now()
 	if err := s.store.update(ctx, tx, d); err != nil {
 		return err
 	}
@@ -241,7 +245,7 @@ func detail(d Deployment, r targets.Report) any {
 // bounded gives a report as it is stored: no longer than a person reads, and
 // without characters that a database or a terminal takes amiss.
 func bounded(r targets.Report) targets.Report {
-	r.Reason = clip(r.Reason, maxReason)
+	r.Reason = clip(strings.Join(strings.Fields(r.Reason), " "), maxReason)
 	r.Fingerprint, r.Served = clip(r.Fingerprint, maxFingerprint), clip(r.Served, maxFingerprint)
 	steps := make([]targets.Step, min(len(r.Steps), maxSteps))
 	copy(steps, r.Steps)
@@ -252,9 +256,10 @@ func bounded(r targets.Report) targets.Report {
 	return r
 }
 
+// clip drops what is not seen, or makes other text be seen in another order.
 func clip(text string, size int) string {
 	text = strings.Map(func(c rune) rune {
-		if unicode.IsControl(c) && c != '\n' && c != '\t' {
+		if !unicode.IsGraphic(c) && c != '\n' && c != '\t' {
 			return -1
 		}
 		return c

@@ -182,3 +182,47 @@ func TestADeploymentThatCannotBeBuiltFails(t *testing.T) {
 		f.wantJobs(settled(v))
 	})
 }
+
+func TestAnAgentHasOneLastWordOnACancelledDeployment(t *testing.T) {
+	eachEngine(t, func(t *testing.T, f *fixture) {
+		f.target("a", f.agent, "www")
+		old := f.issue(f.cert, f.agent)
+		f.start(old)
+		cancelled := f.only(deployment.Pending)
+		f.deliver(cancelled)
+		f.orderState(old, "failed")
+		f.start(f.issue(f.cert, f.agent))
+		f.expect(cancelled.ID, deployment.Cancelled)
+		lines := len(f.timeline(f.cert))
+		for range 3 {
+			f.clock.Advance(time.Second)
+			r := failure(old, false)
+			r.Started = f.clock.Now()
+			f.must(f.Report(t.Context(), f.agent, cancelled.ID, r))
+		}
+		if more := len(f.timeline(f.cert)) - lines; more != 1 {
+			t.Errorf("the agent wrote %d lines", more)
+		}
+	})
+}
+
+func TestWhatAnAgentReportsCannotPlayWithATerminal(t *testing.T) {
+	eachEngine(t, func(t *testing.T, f *fixture) {
+		f.target("a", f.agent, "www")
+		v := f.issue(f.cert, f.agent)
+		f.start(v)
+		d := f.only(deployment.Pending)
+		f.deliver(d)
+		r := failure(v, false)
+		r.Reason = "bad\x1b[2J\n2026-01-01 issued\u202e.\u009b1m"
+		r.Steps[1].Output = "one\r\ntwo\u2066\x07"
+		f.report(d, r)
+		failed := f.expect(d.ID, deployment.Failed)
+		if want := "bad[2J 2026-01-01 issued.1m"; failed.StateReason != want {
+			t.Errorf("the reason is %q, want %q", failed.StateReason, want)
+		}
+		if got := failed.Report.Steps[1].Output; got != "one\ntwo" {
+			t.Errorf("the output is %q", got)
+		}
+	})
+}

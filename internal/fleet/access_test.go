@@ -18,13 +18,13 @@ func TestARequestTokenIsGoodOnceAndForAMinute(t *testing.T) {
 		w := newWorld(t, d)
 		agent := w.join("web-1")
 		token := agent.bearer(serverID)
-		agentID, name, err := w.Authenticate(t.Context(), token)
+		agentID, name, err := w.Authenticate(t.Context(), token, anyNumber)
 		if err != nil || agentID != agent.id || name != "web-1" {
 			t.Fatalf("authenticated as %s %s: %v", agentID, name, err)
 		}
 		refused := func(what, token string) {
 			t.Helper()
-			_, _, err := w.Authenticate(t.Context(), token)
+			_, _, err := w.Authenticate(t.Context(), token, anyNumber)
 			wantKind(t, what, err, problem.KindUnauthenticated)
 		}
 		refused("a replay", token)
@@ -36,7 +36,7 @@ func TestARequestTokenIsGoodOnceAndForAMinute(t *testing.T) {
 		old := agent.bearer(serverID)
 		w.clock.Advance(agentapi.TokenLifetime + agentapi.ClockSkew - time.Second)
 		late := agent.bearer(serverID)
-		if _, _, err := w.Authenticate(t.Context(), old); err != nil {
+		if _, _, err := w.Authenticate(t.Context(), old, anyNumber); err != nil {
 			t.Errorf("within its lifetime and the skew: %v", err)
 		}
 		w.clock.Advance(agentapi.TokenLifetime + agentapi.ClockSkew)
@@ -51,7 +51,7 @@ func TestPurgeForgetsOnlyTokensThatAreOutOfDate(t *testing.T) {
 		w := newWorld(t, d)
 		agent := w.join("web-1")
 		token := agent.bearer(serverID)
-		if _, _, err := w.Authenticate(t.Context(), token); err != nil {
+		if _, _, err := w.Authenticate(t.Context(), token, anyNumber); err != nil {
 			t.Fatal(err)
 		}
 		purge := func() (left int) {
@@ -69,13 +69,13 @@ func TestPurgeForgetsOnlyTokensThatAreOutOfDate(t *testing.T) {
 		if left := purge(); left != 1 {
 			t.Errorf("%d tokens are remembered while one is in date", left)
 		}
-		_, _, err := w.Authenticate(t.Context(), token)
+		_, _, err := w.Authenticate(t.Context(), token, anyNumber)
 		wantKind(t, "a replay at the last moment", err, problem.KindUnauthenticated)
 		w.clock.Advance(2 * time.Second)
 		if left := purge(); left != 0 {
 			t.Errorf("%d tokens are remembered that are out of date", left)
 		}
-		_, _, err = w.Authenticate(t.Context(), token)
+		_, _, err = w.Authenticate(t.Context(), token, anyNumber)
 		wantKind(t, "a replay after that", err, problem.KindUnauthenticated)
 	})
 }
@@ -96,7 +96,7 @@ func TestARevokedAgentIsOutAtOnce(t *testing.T) {
 			}
 		}
 		wantKind(t, "its waiting poll", w.promptly(waiting).err, problem.KindForbidden)
-		_, _, err := w.Authenticate(t.Context(), agent.bearer(serverID))
+		_, _, err := w.Authenticate(t.Context(), agent.bearer(serverID), anyNumber)
 		wantKind(t, "its next request", err, problem.KindForbidden)
 		_, err = w.Poll(t.Context(), agent.id, agentapi.PollRequest{})
 		wantKind(t, "its next poll", err, problem.KindForbidden)
@@ -183,5 +183,32 @@ func TestWhatPeopleDoToAgentsIsAudited(t *testing.T) {
 		if got[0].Action != "agent.enrol" || got[0].ActorID != agent.id || got[1].Action != "agent.revoke" || got[1].ActorID != "key_1" {
 			t.Errorf("events: %+v", got)
 		}
+	})
+}
+
+func TestARequestThatIsNotAdmittedIsNotWrittenDown(t *testing.T) {
+	t.Parallel()
+	testkit.EachEngine(t, func(t *testing.T, d *db.DB) {
+		w := newWorld(t, d)
+		agent := w.join("web-1")
+		asked := ""
+		_, _, err := w.Authenticate(t.Context(), agent.bearer(serverID), func(agentID string) error {
+			asked = agentID
+			return problem.Conflict("too often")
+		})
+		wantKind(t, "a request too many", err, problem.KindConflict)
+		seen, err := db.One[int](t.Context(), d.Read(), "SELECT COUNT(*) FROM agent_token_seen")
+		if err != nil || seen != 0 || asked != agent.id {
+			t.Errorf("%d tokens are remembered, asked about %q, %v", seen, asked, err)
+		}
+		// Nobody uses up what another agent may ask.
+		forged := joined{w: w, id: agent.id, key: newKey(t)}
+		_, _, err = w.Authenticate(t.Context(), forged.bearer(serverID), func(string) error {
+			t.Error("a forged token counts for the agent that it names")
+			return nil
+		})
+		wantKind(t, "a forged token", err, problem.KindUnauthenticated)
+		_, _, err = w.Authenticate(t.Context(), joined{w: w, id: "agt_\x00", key: agent.key}.bearer(serverID), anyNumber)
+		wantKind(t, "an id that no database takes", err, problem.KindUnauthenticated)
 	})
 }

@@ -184,16 +184,16 @@ func (s *Service) Enrol(ctx context.Context, r agentapi.EnrollRequest) (agentapi
 	if err := r.VerifyProof(now); err != nil {
 		return agentapi.EnrollResponse{}, err
 	}
+	// Anybody can ask to join. Who has no token must not hold up those who write.
+	if _, err := tokenByHash(ctx, s.db.Read(), hashToken(r.Token), ""); err != nil {
+		return agentapi.EnrollResponse{}, err
+	}
 	newID := id.New("agt")
 	var agent Agent
 	err := s.db.InTx(ctx, func(tx *db.Tx) error {
-		token, err := tokenByHash(ctx, tx, hashToken(r.Token))
-		if db.IsNoRows(err) {
-			return problem.Unauthenticated("the enrolment token is not one of this server's").
-				Hint("check that the token is complete and belongs to this server, or make a new one")
-		}
+		token, err := tokenByHash(ctx, tx, hashToken(r.Token), tx.ForUpdate())
 		if err != nil {
-			return fmt.Errorf("read enrolment token: %w", err)
+			return err
 		}
 		agent, err = agentByKey(ctx, tx, r.PublicKey)
 		if err == nil {

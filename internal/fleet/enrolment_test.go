@@ -187,3 +187,14 @@ func TestCreateTokenNamesTheFieldThatIsWrong(t *testing.T) {
 		}
 	}
 }
+
+func TestWhoHasNoTokenDoesNotWaitForThoseWhoWrite(t *testing.T) {
+	t.Parallel()
+	testkit.EachEngine(t, func(t *testing.T, d *db.DB) {
+		w := newWorld(t, d)
+		w.inTx(func(*db.Tx) error { // SQLite has one writer, which is this
+			wantKind(t, "a made up token", w.enrol("cet_guess", "web-1"), problem.KindUnauthenticated)
+			return nil
+		})
+	})
+}

@@ -22,6 +22,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 	"unicode"
 
@@ -162,6 +163,8 @@ func clip(words string) string {
 	return string(printable)
 }
 
+// hasControl reports whether a text holds what is not seen, or makes other text
+// be seen in another order.
 func hasControl(s string) bool {
-	return slices.ContainsFunc([]rune(s), unicode.IsControl)
+	return strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsGraphic(r) })
 }

@@ -75,6 +75,7 @@ func TestNamesAndLabelsOfAgents(t *testing.T) {
 		{strings.Repeat("k", 64), "x", false},
 		{"env", strings.Repeat("v", 254), false},
 		{"env", "two\nlines", false},
+		{"env", "prod\u202e", false},
 	} {
 		if err := checkLabels(map[string]string{test.key: test.value}); (err == nil) != test.good {
 			t.Errorf("label %q=%q: %v", test.key, test.value, err)

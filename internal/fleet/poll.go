@@ -17,6 +17,9 @@ const (
 	// maxDelivery bounds the tasks of one answer.
 	maxDelivery = 16
 
+	// maxPolls bounds the polls of one agent that a replica holds open.
+	maxPolls = 8
+
 	// duePrecision is added to the wait for a moment, so that the moment has
 	// come by the clock when the wait ends.
 	duePrecision = time.Millisecond
@@ -37,6 +40,11 @@ func (s *Service) Poll(ctx context.Context, agentID string, r agentapi.PollReque
 	if s.closed() {
 		return none, problem.Temporary(errors.New("this server is shutting down"), time.Second)
 	}
+	leave, err := s.enter(agentID, r.Resync)
+	if err != nil {
+		return none, err
+	}
+	defer leave()
 	// Subscribed before the first look, so that nothing falls in between.
 	wakes, cancel := s.db.Subscribe(topic(agentID))
 	defer cancel()
@@ -62,6 +70,27 @@ func (s *Service) Poll(ctx context.Context, agentID string, r agentapi.PollReque
 			return none, nil
 		}
 	}
+}
+
+// enter counts a poll of an agent until leave. An agent has one; those that
+// wait beside it are left from before it started anew, or from connections that
+// broke. More are refused, as all of them look at the database at each wake-up,
+// but for one with resync, which ends the others.
+func (s *Service) enter(agentID string, resync bool) (leave func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.polls[agentID] >= maxPolls && !resync {
+		return nil, problem.Temporary(fmt.Errorf("%d polls of this agent wait already", maxPolls), time.Second).
+			Hint("run one agent with an identity; a copy of it on another host needs an identity of its own")
+	}
+	s.polls[agentID]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.polls[agentID]--; s.polls[agentID] == 0 {
+			delete(s.polls, agentID)
+		}
+	}, nil
 }
 
 func (s *Service) closed() bool {

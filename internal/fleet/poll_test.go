@@ -51,10 +51,10 @@ func TestAPollOnAnotherReplicaEndsAsSoonAsThereIsWork(t *testing.T) {
 		t.Errorf("the poll ended with %+v, %v", p.answer, p.err)
 	}
 	token := agent.bearer(serverID)
-	if _, _, err := w.Authenticate(t.Context(), token); err != nil {
+	if _, _, err := w.Authenticate(t.Context(), token, anyNumber); err != nil {
 		t.Fatal(err)
 	}
-	_, _, err := elsewhere.Authenticate(t.Context(), token)
+	_, _, err := elsewhere.Authenticate(t.Context(), token, anyNumber)
 	wantKind(t, "a replay on another replica", err, problem.KindUnauthenticated)
 
 	waiting = w.waits(elsewhere, agent.id)
@@ -256,4 +256,24 @@ func TestShutdownEndsPollsAndRefusesNewOnes(t *testing.T) {
 	if !errors.As(err, &p) || p.Kind != problem.KindTemporary || p.After == 0 {
 		t.Errorf("a new poll: %v", err)
 	}
+}
+
+func TestAnAgentHoldsAFewPollsOpenAndNoMore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, testkit.NewDB(t, db.SQLite))
+	agent, other := w.join("web-1"), w.join("web-2")
+	var waiting []<-chan polled
+	for range maxPolls {
+		waiting = append(waiting, w.waits(w.replica, agent.id))
+	}
+	_, err := w.Poll(t.Context(), agent.id, agentapi.PollRequest{WaitSeconds: longWait})
+	wantKind(t, "a poll too many", err, problem.KindTemporary)
+	other.poll(agentapi.PollRequest{})
+	agent.poll(agentapi.PollRequest{Resync: true}) // ends them
+	for _, poll := range waiting {
+		if p := w.promptly(poll); p.err != nil {
+			t.Error(p.err)
+		}
+	}
+	agent.poll(agentapi.PollRequest{})
 }

@@ -51,6 +51,9 @@ func (in *listAgentsInput) filter() (AgentFilter, error) {
 		if !found || key == "" {
 			return AgentFilter{}, problem.Invalid("label", "%q does not say which value the label has", text).Hint("write it as key=value")
 		}
+		if !labelPattern.MatchString(key) { // SQLite would take it for a path
+			return AgentFilter{}, problem.Invalid("label", "%q is not the key of a label", key)
+		}
 		f.Labels = append(f.Labels, Label{Key: key, Value: value})
 	}
 	return f, nil

@@ -81,7 +81,7 @@ func TestAgentRoutesSpeakWhatTheClientExpects(t *testing.T) {
 			}
 		}
 		for path, want := range map[string]int{
-			"/api/v1/agents?label=env": http.StatusUnprocessableEntity, "/api/v1/agents?status=asleep": http.StatusUnprocessableEntity,
+			"/api/v1/agents?label=env": http.StatusUnprocessableEntity, "/api/v1/agents?label=$%5B=x": http.StatusUnprocessableEntity, "/api/v1/agents?status=asleep": http.StatusUnprocessableEntity,
 			"/api/v1/agents?no=such": http.StatusUnprocessableEntity, "/api/v1/agents/nobody": http.StatusNotFound,
 		} {
 			if code := w.calls(person, http.MethodGet, path, nil, nil); code != want {

@@ -13,6 +13,7 @@ import (
 	"github.com/certctl-io/certctl/internal/agentapi"
 	"github.com/certctl-io/certctl/internal/audit"
 	"github.com/certctl-io/certctl/internal/db"
+	"github.com/certctl-io/certctl/internal/id"
 	"github.com/certctl-io/certctl/internal/problem"
 )
 
@@ -48,6 +49,9 @@ type Service struct {
 
 	closing   chan struct{} // closed to end the waiting polls
 	closeOnce sync.Once
+
+	mu    sync.Mutex
+	polls map[string]int // open ones, by agent
 }
 
 // NewService makes a Service.
@@ -63,7 +67,7 @@ func NewService(o Options) (*Service, error) {
 	return &Service{
 		db: o.DB, builders: maps.Clone(o.Builders), leavers: o.Leavers, serverID: o.ServerID, now: o.Now, log: o.Logger,
 		maxWait: min(cmp.Or(o.MaxWait, agentapi.MaxWait), agentapi.MaxWait),
-		closing: make(chan struct{}),
+		closing: make(chan struct{}), polls: map[string]int{},
 	}, nil
 }
 
@@ -72,11 +76,15 @@ func NewService(o Options) (*Service, error) {
 func (s *Service) Close() { s.closeOnce.Do(func() { close(s.closing) }) }
 
 // Authenticate finds out which agent sent a request from its bearer token. A
-// token is good once; a revoked agent is refused.
-func (s *Service) Authenticate(ctx context.Context, bearer string) (agentID, name string, err error) {
+// token is good once; a revoked agent is refused. Once it is certain which
+// agent it is, admit may refuse it: that it came is then not even written down.
+func (s *Service) Authenticate(ctx context.Context, bearer string, admit func(agentID string) error) (agentID, name string, err error) {
 	token, err := agentapi.ParseToken(bearer)
 	if err != nil {
 		return "", "", err
+	}
+	if !id.Is("agt", token.AgentID) {
+		return "", "", unknownAgent(token.AgentID)
 	}
 	agent, err := agentByID(ctx, s.db.Read(), token.AgentID)
 	if db.IsNoRows(err) {
@@ -90,6 +98,9 @@ func (s *Service) Authenticate(ctx context.Context, bearer string) (agentID, nam
 		return "", "", err
 	}
 	if err := agent.admit(); err != nil {
+		return "", "", err
+	}
+	if err := admit(agent.ID); err != nil {
 		return "", "", err
 	}
 	fresh := false

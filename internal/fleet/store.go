@@ -2,11 +2,13 @@ package fleet
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
 	"github.com/certctl-io/certctl/internal/db"
 	"github.com/certctl-io/certctl/internal/id"
+	"github.com/certctl-io/certctl/internal/problem"
 )
 
 const (
@@ -107,8 +109,16 @@ func tokenByID(ctx context.Context, q db.Querier, tokenID, lock string) (Enrolme
 	return db.One[EnrolmentToken](ctx, q, "SELECT "+tokenColumns+" FROM enrolment_token WHERE id = $1"+lock, tokenID)
 }
 
-func tokenByHash(ctx context.Context, tx *db.Tx, hash []byte) (EnrolmentToken, error) {
-	return db.One[EnrolmentToken](ctx, tx, "SELECT "+tokenColumns+" FROM enrolment_token WHERE hash = $1"+tx.ForUpdate(), hash)
+func tokenByHash(ctx context.Context, q db.Querier, hash []byte, lock string) (EnrolmentToken, error) {
+	token, err := db.One[EnrolmentToken](ctx, q, "SELECT "+tokenColumns+" FROM enrolment_token WHERE hash = $1"+lock, hash)
+	if db.IsNoRows(err) {
+		return EnrolmentToken{}, problem.Unauthenticated("the enrolment token is not one of this server's").
+			Hint("check that the token is complete and belongs to this server, or make a new one")
+	}
+	if err != nil {
+		return EnrolmentToken{}, fmt.Errorf("read enrolment token: %w", err)
+	}
+	return token, nil
 }
 
 func listTokens(ctx context.Context, q db.Querier, page db.Page) ([]EnrolmentToken, string, error) {

@@ -111,7 +111,7 @@ func expired(h HolderFacts, now time.Time) (Status, string) {
 func failing(h HolderFacts, _ time.Time) (Status, string) {
 	switch {
 	case h.Gone:
-		return StatusFailing, fmt.Sprintf("Agent %s was revoked; move its targets to another agent.", h.Agent)
+		return StatusFailing, fmt.Sprintf("Agent %s was revoked; make its targets anew on another agent.", h.Agent)
 	case h.Failure != "":
 		return StatusFailing, fmt.Sprintf("The last order of agent %s failed: %s", h.Agent, h.Failure)
 	}

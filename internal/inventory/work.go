@@ -54,7 +54,7 @@ func choose(c Certificate, holders []holder, refs []string) ([]holder, error) {
 	if len(refs) == 0 {
 		enrolled := slices.DeleteFunc(slices.Clone(holders), func(h holder) bool { return h.RevokedAt != nil })
 		if len(enrolled) == 0 {
-			return nil, problem.Conflict("all agents of certificate %q were revoked", c.Name).Hint("move its targets to another agent")
+			return nil, problem.Conflict("all agents of certificate %q were revoked", c.Name).Hint("make its targets anew on another agent")
 		}
 		return enrolled, nil
 	}

@@ -33,13 +33,13 @@ func (s *Service) Create(ctx context.Context, change Change) (Standing, error) {
 		if err := s.store.insert(ctx, tx, c); err != nil {
 			return named(c.Name, err)
 		}
+		if err := s.record(ctx, tx, c, "certificate.created", "The certificate was created."); err != nil {
+			return err
+		}
 		if change.Targets != nil {
 			if err := s.targets.Assign(ctx, tx, c.ID, *change.Targets); err != nil {
 				return err
 			}
-		}
-		if err := s.record(ctx, tx, c, "certificate.created", "The certificate was created."); err != nil {
-			return err
 		}
 		if err := s.orders.Reconcile(ctx, tx, c.ID, Requested); err != nil {
 			return err
@@ -129,7 +129,7 @@ func (s *Service) changed(ctx context.Context, tx *db.Tx, before Standing, chang
 }
 
 func archived(c Certificate) error {
-	return problem.Conflict("certificate %q is archived", c.Name).Hint("restore it first, by setting archived to false")
+	return problem.Conflict("certificate %q is archived", c.Name).Hint("restore it first: certctl restore %s, or set archived to false", c.Name)
 }
 
 func (s *Service) saveChange(ctx context.Context, tx *db.Tx, before, after Standing, fields []string) error {

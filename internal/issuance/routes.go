@@ -49,10 +49,6 @@ type idInput struct {
 	ID string `path:"id" doc:"Id of the order."`
 }
 
-// maxAgentBody bounds what an agent says about an order. A request for a
-// hundred names is a tenth of it.
-const maxAgentBody = 128 << 10
-
 // Routes registers the operations on orders.
 func (s *Service) Routes(api huma.API) {
 	tags := []string{"Orders"}
@@ -114,7 +110,7 @@ func (s *Service) agentRoutes(api huma.API) {
 	tags := []string{"Agent protocol"}
 	rest.Register(api, rest.AgentSelf, huma.Operation{
 		OperationID: "submit-csr", Method: http.MethodPost, Path: agentapi.BasePath + agentapi.PathOrderCSR, Tags: tags,
-		Summary: "Send the certificate request for an order", DefaultStatus: http.StatusNoContent, MaxBodyBytes: maxAgentBody,
+		Summary: "Send the certificate request for an order", DefaultStatus: http.StatusNoContent,
 	}, func(ctx context.Context, in *csrInput) (*struct{}, error) {
 		agentID, err := access.AgentID(ctx)
 		if err != nil {
@@ -124,7 +120,7 @@ func (s *Service) agentRoutes(api huma.API) {
 	})
 	rest.Register(api, rest.AgentSelf, huma.Operation{
 		OperationID: "report-csr-failure", Method: http.MethodPost, Path: agentapi.BasePath + agentapi.PathOrderFailure, Tags: tags,
-		Summary: "Say that a certificate request cannot be made", DefaultStatus: http.StatusNoContent, MaxBodyBytes: maxAgentBody,
+		Summary: "Say that a certificate request cannot be made", DefaultStatus: http.StatusNoContent,
 	}, func(ctx context.Context, in *failureInput) (*struct{}, error) {
 		agentID, err := access.AgentID(ctx)
 		if err != nil {

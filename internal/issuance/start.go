@@ -95,7 +95,7 @@ func (s *Service) holder(ctx context.Context, tx *db.Tx, c inventory.Certificate
 		return "", err
 	}
 	if !enrolled {
-		return "", problem.Conflict("agent %s was revoked", name).Hint("move its targets to another agent")
+		return "", problem.Conflict("agent %s was revoked", name).Hint("make its targets anew on another agent")
 	}
 	holders, err := s.certificates.Holders(ctx, tx, c.ID)
 	if err != nil {

@@ -124,9 +124,10 @@ func (b *timedBody) Read(p []byte) (int, error) {
 func limitAnswerTime(next http.Handler, limit time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		timed := &timedAnswer{ResponseWriter: w, control: http.NewResponseController(w), limit: limit}
-		timed.lift() // the deadline of the request before on this connection
 		next.ServeHTTP(timed, r)
-		timed.begin() // what is buffered leaves when the handler has returned
+		// What is buffered leaves when the handler has returned. The server lifts
+		// this deadline before the next request.
+		timed.begin()
 	})
 }
 

@@ -236,3 +236,43 @@ func dial(t *testing.T, server *httptest.Server) net.Conn {
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
+
+func TestClientThatDoesNotReadIsGivenUp(t *testing.T) {
+	t.Parallel()
+	result := make(chan error, 1)
+	server := httptest.NewServer(limitAnswerTime(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, err := w.Write(make([]byte, 64<<20)) // more than any buffer in between takes
+		result <- err
+	}), 50*time.Millisecond))
+	defer server.Close()
+	conn := dial(t, server)
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := within(t, "end of the answer", result); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v, want a passed deadline", err)
+	}
+}
+
+func TestAnswerDeadlineEndsNoAnswerThatTakesItsTime(t *testing.T) {
+	t.Parallel()
+	const limit = 20 * time.Millisecond
+	for _, http2 := range []bool{false, true} {
+		server := httptest.NewUnstartedServer(limitAnswerTime(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(5 * limit) // after the request before on this connection
+			_, _ = io.WriteString(w, "piece")
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(5 * limit) // after a piece
+			_, _ = io.WriteString(w, " after piece")
+		}), limit))
+		server.EnableHTTP2 = http2
+		server.StartTLS()
+		defer server.Close()
+		for range 2 {
+			got := within(t, "answer", get(server.Client(), server.URL))
+			if proto, body, _ := strings.Cut(got, " "); body != "piece after piece" || (proto == "HTTP/2.0") != http2 {
+				t.Errorf("got %q", got)
+			}
+		}
+	}
+}

@@ -68,6 +68,13 @@ func ParseCSR(pemOrDER []byte) (*x509.CertificateRequest, error) {
 		return nil, problem.Invalid("csr", "the certificate request is signed with %s", csr.SignatureAlgorithm).
 			Hint("sign it with SHA-256 or better")
 	}
+	// Before the signature: to check one of a huge key takes seconds.
+	if _, err := KeyTypeOf(csr.PublicKey); err != nil {
+		if wrong, ok := problem.As(err); ok {
+			wrong.Field = "csr"
+		}
+		return nil, err
+	}
 	if err := csr.CheckSignature(); err != nil {
 		return nil, problem.Invalid("csr", "the signature of the certificate request does not fit its key").
 			Hint("sign the request with the private key that it names")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
@@ -35,7 +36,7 @@ func (i *Inserter) List(ctx context.Context, f Filter, limit int, cursor string)
 	}
 	if f.State != "" {
 		if !slices.Contains(States(), f.State) {
-			return nil, "", problem.Invalid("state", "%q is not a state of jobs", f.State).Hint("use one of %v", States())
+			return nil, "", problem.Invalid("state", "%q is not a state of jobs", f.State).Hint("use one of %s", strings.Join(States(), ", "))
 		}
 		params = params.States(rivertype.JobState(f.State))
 	}

@@ -61,10 +61,10 @@ func enqueue(t *testing.T, d *db.DB, i *queue.Inserter, word string) {
 	}
 }
 
-// only reads the one job that there is.
+// only reads the one job of the tests that there is.
 func only(t *testing.T, i *queue.Inserter) *rivertype.JobRow {
 	t.Helper()
-	found, _, err := i.List(t.Context(), queue.Filter{}, 10, "")
+	found, _, err := i.List(t.Context(), queue.Filter{Kind: "test"}, 10, "")
 	if err != nil || len(found) != 1 {
 		t.Fatalf("%d jobs, %v", len(found), err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -19,7 +20,8 @@ const (
 	// column and the next job.
 	jobTimeout = time.Minute
 
-	// rescueAfter is when a job counts as lost with its replica.
+	// rescueAfter is when a job counts as lost with its replica, unless it is
+	// known before that the replica died.
 	rescueAfter = jobTimeout + 30*time.Second
 
 	// fetchCooldown bounds the rate of fetches, and with it throughput: workers
@@ -52,6 +54,7 @@ type Runner struct {
 	db      *db.DB
 	client  client
 	replica string
+	log     *slog.Logger
 }
 
 // NewRunner makes a Runner that works nothing until Start.
@@ -71,11 +74,13 @@ func NewRunner(d *db.DB, config Config) (*Runner, error) {
 		RescueStuckJobsAfter: rescueAfter,
 		Middleware:           []rivertype.Middleware{&verdict{log: config.Logger}},
 	}
-	runner := &Runner{db: d, replica: config.Replica}
+	runner := &Runner{db: d, replica: config.Replica, log: config.Logger}
 	var err error
 	if d.Engine() == db.SQLite {
 		runner.client, err = river.NewClient(sqlDriver(d), riverConfig)
 	} else {
+		river.AddWorker(config.Registry, river.WorkFunc(runner.releaseDead))
+		riverConfig.PeriodicJobs = append(slices.Clone(config.Periodic), releasePeriodic())
 		runner.client, err = river.NewClient(pgxDriver(d), riverConfig)
 	}
 	if err != nil {
@@ -110,20 +115,6 @@ func (r *Runner) Stop(ctx context.Context) error {
 		return fmt.Errorf("stop job runner: %w", err)
 	}
 	return nil
-}
-
-func (r *Runner) releaseOrphans(ctx context.Context) error {
-	query, args := "UPDATE river_job SET state = 'available' WHERE state = 'running'", []any{}
-	if r.db.Engine() == db.Postgres {
-		query += " AND attempted_by[array_length(attempted_by, 1)] = $1"
-		args = append(args, r.replica)
-	}
-	return r.db.InTx(ctx, func(tx *db.Tx) error {
-		if _, err := db.Exec(ctx, tx, query, args...); err != nil {
-			return fmt.Errorf("release jobs of an earlier run: %w", err)
-		}
-		return nil
-	})
 }
 
 // verdict turns the kind of a job's error into what River does next.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/certctl-io/certctl/internal/db"
+	"github.com/certctl-io/certctl/internal/pki"
 	"github.com/certctl-io/certctl/internal/testkit"
 )
 
@@ -215,4 +216,19 @@ func twoRequests(t *testing.T, w *world, v version) []byte {
 		t.Fatal(err)
 	}
 	return der
+}
+
+func TestUnknownSerialsDoNotWaitForThoseWhoWrite(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, w *world) {
+		w.ask(w.issue()) // makes the responder
+		never := w.issue()
+		w.exec("DELETE FROM version WHERE serial = $1", pki.SerialHex(never.SerialNumber))
+		w.tx(func(*db.Tx) error { // SQLite has one writer, which is this
+			if response := w.ask(never); response.Status != ocsp.Unknown {
+				t.Errorf("the status is %d, want unknown", response.Status)
+			}
+			return nil
+		})
+	})
 }

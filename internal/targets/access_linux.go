@@ -7,6 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// searchOnly opens a directory that may be passed through and need not be read.
+const searchOnly = unix.O_PATH
+
 // copyAccess gives f what else decides who may read the file at path, if there
 // is one: its POSIX access list and its SELinux label. Replacing a file by a
 // rename would lose them.

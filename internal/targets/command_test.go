@@ -197,3 +197,10 @@ func TestSignalReachesTheProgramThatIsMeantOnly(t *testing.T) {
 		t.Errorf("the process ended with %v", err)
 	}
 }
+
+func TestOutputCannotPlayWithATerminal(t *testing.T) {
+	t.Parallel()
+	if got := targets.Shown(targets.Plan{}, []byte("a\x1b[2Jb\u202ec\u009bd\r\n\te\x00")); got != "a[2Jbcd\n\te" {
+		t.Errorf("got %q", got)
+	}
+}

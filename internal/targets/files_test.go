@@ -259,3 +259,33 @@ func TestFilesOfOtherTargetsAndLeftoversAreToldApart(t *testing.T) {
 	targetstest.WantOutcome(t, h.deploy(t, "dep_1", h.issue(t)), targets.OutcomeDeployed)
 	h.wantNothingLeft(t, filepath.Base(foreign), "cert.pem", "key.pem")
 }
+
+func TestDirectoryThatBecomesALinkMeanwhileIsNotFollowed(t *testing.T) {
+	t.Parallel()
+	for _, point := range []string{"observe", "backup", "write", "staged", "validate"} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			h.place(t, h.issue(t))
+			if err := os.Mkdir(h.path("elsewhere"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			engine := h.engine(t)
+			engine.OnReached(func(at string) {
+				if _, err := os.Lstat(h.path("moved")); at != point || err == nil {
+					return
+				}
+				if err := os.Rename(h.path("tls"), h.path("moved")); err != nil {
+					t.Error(err)
+				}
+				link(t, h.path("elsewhere"), h.path("tls"))
+			})
+			h.spoil(t, "no-check") // for the point at which all is written already
+			report := engine.Deploy(t.Context(), h.job(t, "dep_1", h.issue(t)))
+			targetstest.WantOutcome(t, report, targets.OutcomeFailed)
+			if left, err := os.ReadDir(h.path("elsewhere")); err != nil || len(left) > 0 {
+				t.Errorf("the agent wrote %v, %v (%s)", left, err, report.Reason)
+			}
+		})
+	}
+}

@@ -2,6 +2,7 @@ package targets
 
 import (
 	"bytes"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -35,7 +36,7 @@ func (b *boundedOutput) Write(p []byte) (int, error) {
 }
 
 // text gives the output as it may be stored and shown: without secrets, valid
-// UTF-8 without control characters, cut to maxOutput.
+// UTF-8 of characters that are seen, cut to maxOutput.
 func (b *boundedOutput) text(r redactor) string {
 	head, tail := r.clean(b.head), r.clean(b.tail)
 	if !b.cut {
@@ -109,16 +110,23 @@ func (r redactor) clean(output []byte) string {
 		output = bytes.ReplaceAll(output, value, []byte(Masked))
 	}
 	return strings.Map(func(c rune) rune {
-		if c != '\n' && c != '\t' && unicode.IsControl(c) {
+		if c != '\n' && c != '\t' && !unicode.IsGraphic(c) {
 			return -1
 		}
 		return c
 	}, strings.ToValidUTF8(string(output), "\uFFFD"))
 }
 
-// summary gives the end of an output on one line, for a sentence.
+// alarm is how nginx and HAProxy mark the line that says what is wrong.
+var alarm = regexp.MustCompile(`(?m)^.*\[(?:emerg|alert|crit|ALERT)\].*$`)
+
+// summary gives what matters of an output on one line, for a sentence: the
+// first line that is marked as the fault, else the end. The step keeps all.
 func summary(output string) string {
 	const most = 600
+	if marked := alarm.FindString(output); marked != "" {
+		output = marked
+	}
 	line := strings.Join(strings.Fields(output), " ")
 	if len(line) > most {
 		line = "..." + strings.ToValidUTF8(line[len(line)-most:], "")

@@ -3,12 +3,10 @@ package targets
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 )
 
 // replacement is a file on its way to its path.
@@ -32,17 +30,17 @@ func tempPath(targetID, path string) string {
 // stage writes the complete file beside its path and syncs it. Who may read it
 // is settled while it is still empty.
 func (r replacement) stage(temp string) (err error) {
-	if err := removeIfThere(temp); err != nil {
+	if err := removeBeside(temp); err != nil {
 		return denied(err)
 	}
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
+	f, err := openBeside(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return denied(err)
 	}
 	defer func() {
 		if err != nil {
 			_ = f.Close()
-			_ = os.Remove(temp)
+			_ = removeBeside(temp) // the error that counts is known
 		}
 	}()
 	if r.was.Existed {
@@ -73,7 +71,7 @@ func (r replacement) stage(temp string) (err error) {
 // already, and removes what staging left beside it.
 func restore(targetID string, s snapshot) error {
 	temp := tempPath(targetID, s.Path)
-	if err := removeIfThere(temp); err != nil {
+	if err := removeBeside(temp); err != nil {
 		return denied(err)
 	}
 	now, err := takeSnapshot(s.Path)
@@ -88,21 +86,14 @@ func restore(targetID string, s snapshot) error {
 		if err := back.stage(temp); err != nil {
 			return err
 		}
-		err = os.Rename(temp, s.Path)
+		err = renameBeside(temp, s.Path)
 	} else {
-		err = removeIfThere(s.Path)
+		err = removeBeside(s.Path)
 	}
 	if err != nil {
 		return denied(err)
 	}
-	return syncDir(filepath.Dir(s.Path))
-}
-
-func removeIfThere(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return denied(syncFolderOf(s.Path))
 }
 
 // syncDir makes renames and removals in a folder survive a power cut.

@@ -31,7 +31,7 @@ type snapshot struct {
 // takeSnapshot reads what stands at a path now.
 func takeSnapshot(path string) (snapshot, error) {
 	// Without O_NONBLOCK a pipe put there meanwhile would block the open.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	f, err := openBeside(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return snapshot{Path: path}, nil
 	}

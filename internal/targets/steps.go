@@ -3,7 +3,6 @@ package targets
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -91,17 +90,17 @@ func (d *deployment) write(context.Context) (string, error) {
 		}
 		d.engine.reached("staged")
 	}
-	dirs := map[string]bool{}
+	folders := map[string]string{} // a file in each
 	for _, file := range d.files {
-		if err := os.Rename(tempPath(d.job.TargetID, file.path), file.path); err != nil {
+		if err := renameBeside(tempPath(d.job.TargetID, file.path), file.path); err != nil {
 			return "", denied(err)
 		}
-		dirs[filepath.Dir(file.path)] = true
+		folders[filepath.Dir(file.path)] = file.path
 		d.engine.reached("renamed")
 	}
-	for dir := range dirs {
-		if err := syncDir(dir); err != nil {
-			return "", err
+	for _, path := range folders {
+		if err := syncFolderOf(path); err != nil {
+			return "", denied(err)
 		}
 	}
 	return "", nil

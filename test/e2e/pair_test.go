@@ -30,24 +30,25 @@ import (
 
 // pair is two replicas on one database behind a load balancer.
 type pair struct {
-	t       *testing.T
-	servers [2]*lab.Server
-	apis    [2]*client.Client
-	status  [2]string // URLs of CRL and OCSP
-	front   *balancer
-	behind  *lab.Server // the replicas as the balancer shows them
+	t        *testing.T
+	servers  [2]*lab.Server
+	apis     [2]*client.Client
+	status   [2]string // URLs of CRL and OCSP
+	database string    // its URL
+	front    *balancer
+	behind   *lab.Server // the replicas as the balancer shows them
 }
 
 func startPair(t *testing.T, env ...string) *pair {
 	t.Helper()
 	const key = "the-admin-key-of-both-replicas"
 	made := makeServerCertificate(t, t.TempDir())
+	p := &pair{t: t, database: testkit.PostgresURL(t)}
 	shared := append([]string{
-		"CERTCTL_DATABASE_URL=" + testkit.PostgresURL(t), "CERTCTL_ENCRYPTION_KEY=" + strings.Repeat("A", 43) + "=",
+		"CERTCTL_DATABASE_URL=" + p.database, "CERTCTL_ENCRYPTION_KEY=" + strings.Repeat("A", 43) + "=",
 		"CERTCTL_BOOTSTRAP_API_KEY=" + key, "CERTCTL_TLS_CERTIFICATE=" + made.certificate, "CERTCTL_TLS_KEY=" + made.key,
 		"CERTCTL_RATE_LIMIT_RPS=0",
 	}, env...)
-	p := &pair{t: t}
 	for i := range p.servers {
 		port, err := lab.FreePort()
 		if err != nil {

@@ -3,12 +3,15 @@ package e2e
 import (
 	"context"
 	"crypto/x509"
+	"fmt"
 	"net/http"
 	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/certctl-io/certctl/internal/agentapi"
 	"github.com/certctl-io/certctl/internal/client"
@@ -133,7 +136,9 @@ func TestManyCreatesOverBothReplicasLeadToOneVersionEach(t *testing.T) {
 }
 
 // TestAReplicaThatDiesLeavesItsWorkToTheOther kills the replica that the agent
-// polls, that has the jobs and, being the first, plans: the worst one to lose.
+// polls and that, being the first, plans: the worst one to lose. It holds jobs
+// that cannot go on, as a lock on the table of versions keeps them from storing
+// what was signed.
 func TestAReplicaThatDiesLeavesItsWorkToTheOther(t *testing.T) {
 	t.Parallel()
 	p := startPair(t)
@@ -141,12 +146,39 @@ func TestAReplicaThatDiesLeavesItsWorkToTheOther(t *testing.T) {
 	dir := t.TempDir()
 	names := numbered("site", 40)
 	files(t, p.apis[1], "web-1", dir, names...)
+	database, err := pgx.Connect(t.Context(), p.database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = database.Close(context.Background()) })
+	for _, statement := range []string{"BEGIN", "LOCK TABLE version IN EXCLUSIVE MODE"} {
+		if _, err := database.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
 	createAll(t, names, p.apis[:]...)
+	held := 0
+	await(t, "both replicas to hold jobs", func(ctx context.Context) error {
+		var replicas int
+		err := database.QueryRow(ctx, `
+			SELECT count(*), count(DISTINCT attempted_by[1]) FROM river_job WHERE state = 'running' AND kind = 'issuance_sign'`).Scan(&held, &replicas)
+		if err == nil && (replicas < 2 || held < 10) {
+			return fmt.Errorf("%d jobs at %d replicas", held, replicas)
+		}
+		return err
+	})
 	p.servers[0].Kill()
 	p.front.turn(p.servers[1].URL)
 	died := time.Now()
+	if _, err := database.Exec(t.Context(), "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
 	awaitActive(t, p.apis[1], len(names))
-	t.Logf("everything was done %s after the other replica died", time.Since(died).Round(time.Millisecond))
+	took := time.Since(died)
+	t.Logf("%d jobs were held; everything was done %s after the other replica died", held, took.Round(time.Millisecond))
+	if took > 45*time.Second {
+		t.Error("the jobs of the dead replica waited for their rescue")
+	}
 	wantOneVersion(t, p.apis[1], dir, names)
 }
 

@@ -24,7 +24,7 @@ func TestWhatCannotBeUsedIsNamedWithItsRemedy(t *testing.T) {
 		"a number that overflows":       {[]string{"CERTCTL_QUEUE_WORKERS=99999999999999999999"}, "queue_workers", "not a whole number", "digits only"},
 		"no rate":                       {[]string{"CERTCTL_RATE_LIMIT_RPS=NaN"}, "rate_limit_rps", "not a number", "0.5"},
 		"a duration without a unit":     {[]string{"CERTCTL_POLL_WAIT=30"}, "poll_wait", "not a duration", "such as 30s"},
-		"a duration that is too long":   {[]string{"CERTCTL_POLL_WAIT=6m"}, "poll_wait", "out of range", "from 1s to 5m"},
+		"a duration that is too long":   {[]string{"CERTCTL_POLL_WAIT=6m"}, "poll_wait", "out of range", "from 1s to 55s"},
 		"a size without a unit":         {[]string{"CERTCTL_BODY_LIMIT=1048576"}, "body_limit", "not a size", "1MiB"},
 		"a size that is too small":      {[]string{"CERTCTL_BODY_LIMIT=1KiB"}, "body_limit", "out of range", "from 16KiB to 64MiB"},
 		"a size that overflows":         {[]string{"CERTCTL_BODY_LIMIT=99999999999GiB"}, "body_limit", "not a size", "1MiB"},

@@ -29,6 +29,21 @@ func document(version string) *huma.OpenAPI {
 				"Errors are application/problem+json (RFC 9457) and name the field that is at fault. " +
 				"Lists are read page by page: give next_cursor back as cursor.",
 		},
+		Tags: []*huma.Tag{
+			{Name: "Certificates", Description: "What should be served, what was issued for it, and what happened to it."},
+			{Name: "Orders", Description: "Attempts to get a version of a certificate for one agent."},
+			{Name: "Deployments", Description: "Versions that are put on targets, with what the agent did there."},
+			{Name: "Targets", Description: "Where certificates go: an agent, a kind and its settings."},
+			{Name: "Agents", Description: "The hosts that make keys and deploy."},
+			{Name: "Enrolment tokens", Description: "With which agents join."},
+			{Name: "Profiles", Description: "What may be issued."},
+			{Name: "Issuers", Description: "The CAs that issue."},
+			{Name: "Jobs", Description: "Background work of the server."},
+			{Name: "API keys", Description: "Who may call, as what."},
+			{Name: "Audit", Description: "Who changed what."},
+			{Name: "Server", Description: "The server itself."},
+			{Name: "Agent protocol", Description: "What certctl-agent calls; nothing for other programs."},
+		},
 		Components: &huma.Components{
 			Schemas: huma.NewMapRegistry("#/components/schemas/", newNamer()),
 			SecuritySchemes: map[string]*huma.SecurityScheme{
@@ -192,7 +207,14 @@ func sections(doc *huma.OpenAPI) []section {
 		}
 		all[at].Operations = append(all[at].Operations, op)
 	}
-	slices.SortStableFunc(all, func(a, b section) int { return strings.Compare(a.Tag, b.Tag) })
+	place := func(s section) int {
+		at := slices.IndexFunc(doc.Tags, func(t *huma.Tag) bool { return t.Name == s.Tag })
+		if at < 0 {
+			return len(doc.Tags)
+		}
+		return at
+	}
+	slices.SortStableFunc(all, func(a, b section) int { return place(a) - place(b) })
 	return all
 }
 

@@ -57,7 +57,9 @@ type Inserter struct {
 
 // NewInserter makes an Inserter on the database.
 func NewInserter(d *db.DB) (*Inserter, error) {
-	client, err := river.NewClient(sqlDriver(d), &river.Config{})
+	// River tells the workers of a queue no more often than this, and what they
+	// are not told of they find a second later.
+	client, err := river.NewClient(sqlDriver(d), &river.Config{FetchCooldown: river.FetchCooldownMin})
 	if err != nil {
 		return nil, fmt.Errorf("open job queue: %w", err)
 	}

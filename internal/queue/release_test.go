@@ -74,3 +74,21 @@ func TestJobsOfAReplicaThatDiedAreRunByAnother(t *testing.T) {
 		t.Fatal("the job of a replica that died was not run again")
 	}
 }
+
+// A flow is jobs that follow one another closely: each must be told of.
+func TestJobsThatFollowEachOtherDoNotWaitToBeFound(t *testing.T) {
+	t.Parallel()
+	d := testkit.NewDB(t, db.Postgres)
+	inserter := newInserter(t, d)
+	words := make(chan string, 1)
+	startRunner(t, d, func(_ context.Context, word string) error { words <- word; return nil })
+	const jobs = 20
+	began := time.Now()
+	for range jobs {
+		enqueue(t, d, inserter, "next")
+		<-words
+	}
+	if took := time.Since(began); took > jobs*time.Second/4 {
+		t.Errorf("%d jobs one after the other took %s", jobs, took)
+	}
+}

@@ -5,7 +5,8 @@
 //	latency     certificates requested one after the other: time from the API call to the
 //	            handshake that shows the new certificate, median and 99th percentile
 //
-// The machine it runs on decides most of the numbers; compare those of one run.
+// The agents' files are in memory, where the system has that, as their disks are
+// not the server's. The machine it runs on decides most of the numbers; compare those of one run.
 package main
 
 import (

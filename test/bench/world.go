@@ -29,7 +29,8 @@ const limit = 5 * time.Minute // for all orders of a burst
 
 // world is a server with its agents.
 type world struct {
-	dir     string
+	dir     string // of the server
+	hosts   string // of the agents
 	api     *client.Client
 	sites   []*site
 	stop    context.CancelFunc
@@ -48,13 +49,27 @@ func newWorld(ctx context.Context, engine db.Engine, agents int) (*world, error)
 	if err != nil {
 		return nil, err
 	}
+	hosts, err := os.MkdirTemp(memory(), "certctl-bench-hosts-")
+	if err != nil {
+		return nil, err
+	}
 	ctx, stop := context.WithCancel(ctx)
-	w := &world{dir: dir, stop: stop}
+	w := &world{dir: dir, hosts: hosts, stop: stop}
 	if err := w.start(ctx, engine, agents); err != nil {
 		w.close()
 		return nil, err
 	}
 	return w, nil
+}
+
+// memory is a file system in memory, where there is one. Real agents have disks
+// of their own; here theirs would keep that of the server busy.
+func memory() string {
+	const dir = "/dev/shm"
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return dir
+	}
+	return ""
 }
 
 func (w *world) start(ctx context.Context, engine db.Engine, agents int) error {
@@ -89,7 +104,7 @@ func (w *world) start(ctx context.Context, engine db.Engine, agents int) error {
 		return err
 	}
 	for i := range agents {
-		s := &site{name: fmt.Sprintf("host-%d", i), dir: filepath.Join(w.dir, fmt.Sprintf("host-%d", i))}
+		s := &site{name: fmt.Sprintf("host-%d", i), dir: filepath.Join(w.hosts, fmt.Sprintf("host-%d", i))}
 		w.sites = append(w.sites, s)
 		state := filepath.Join(s.dir, "state")
 		_, err := agent.Enroll(ctx, agent.Enrolment{
@@ -119,6 +134,7 @@ func (w *world) close() {
 		}
 	}
 	_ = os.RemoveAll(w.dir)
+	_ = os.RemoveAll(w.hosts)
 }
 
 // listen serves TLS with the newest files of whatever name is asked for.

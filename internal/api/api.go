@@ -44,9 +44,10 @@ type Config struct {
 	Metrics *telemetry.Metrics
 	Logger  *slog.Logger
 
-	Version  string
-	ServerID string
-	Started  time.Time
+	Version   string
+	ServerID  string
+	PublicURL string
+	Started   time.Time
 	Ready    func(ctx context.Context) error // nil answer: this replica can serve
 
 	BodyLimit int64   // bytes

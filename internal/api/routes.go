@@ -26,6 +26,7 @@ type InfoView struct {
 	Version   string     `json:"version"`
 	ServerID  string     `json:"server_id" doc:"Id of this installation, the same on all replicas."`
 	Database  string     `json:"database" enum:"sqlite,postgres"`
+	PublicURL string     `json:"public_url" doc:"URL at which people and agents reach the API."`
 	StartedAt time.Time  `json:"started_at" doc:"When this replica started."`
 	Caller    CallerView `json:"caller"`
 }
@@ -64,7 +65,7 @@ func (a *API) routes() {
 	}, func(ctx context.Context, _ *struct{}) (*rest.Output[InfoView], error) {
 		caller, _ := access.PrincipalFrom(ctx)
 		return rest.NewOutput(InfoView{
-			Version: a.config.Version, ServerID: a.config.ServerID, Database: string(a.config.DB.Engine()), StartedAt: a.config.Started,
+			Version: a.config.Version, ServerID: a.config.ServerID, Database: string(a.config.DB.Engine()), PublicURL: a.config.PublicURL, StartedAt: a.config.Started,
 			Caller: CallerView{ID: caller.ID, Name: caller.Name, Role: string(caller.Role)},
 		}), nil
 	})

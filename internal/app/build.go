@@ -107,7 +107,7 @@ func (a *App) buildAPI(jobQueue *queue.Inserter) (*api.API, error) {
 	f := a.features
 	return api.New(api.Config{
 		DB: a.db, Box: a.box, Keys: f.keys, Agents: f.fleet, Metrics: f.metrics, Logger: a.log,
-		Version: version.String(), ServerID: a.serverID, Started: a.started, Ready: a.ready,
+		Version: version.String(), ServerID: a.serverID, PublicURL: a.URL(), Started: a.started, Ready: a.ready,
 		BodyLimit: int64(a.settings.BodyLimit), RateRPS: a.settings.RateLimitRPS, RateBurst: a.settings.RateLimitBurst,
 		Routes: []func(huma.API){
 			f.inventory.Routes, f.issuance.Routes, f.deployments.Routes, f.profiles.Routes, f.issuers.Routes, f.fleet.Routes, f.keys.Routes,

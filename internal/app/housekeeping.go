@@ -39,8 +39,8 @@ func purgePeriodic() []*river.PeriodicJob {
 // are asked for.
 func (a *App) registerMetrics() {
 	f := a.features
-	f.metrics.Gauges("certctl_orders", "Orders by state.", []string{"state"}, counted(f.issuance.Counts))
-	f.metrics.Gauges("certctl_deployments", "Deployments by state.", []string{"state"}, counted(f.deployments.Counts))
+	f.metrics.Gauges("certctl_orders", "Orders that are open, by state.", []string{"state"}, counted(f.issuance.Counts))
+	f.metrics.Gauges("certctl_deployments", "Deployments that are open, and targets whose last deployment failed, by state.", []string{"state"}, counted(f.deployments.Counts))
 	f.metrics.Gauges("certctl_agents", "Agents by status.", []string{"status"}, counted(f.fleet.Counts))
 	f.metrics.Gauges("certctl_jobs", "Background jobs that are not over, by state.", []string{"state"},
 		counted(func(ctx context.Context) (map[string]int, error) { return queue.Counts(ctx, a.db.Read()) }))

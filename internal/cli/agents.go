@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -182,7 +184,11 @@ func (c tokenCreateCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	command := enrolCommand(api.URL(), token.Token.Reveal(), fingerprint)
+	info, err := api.Info(s.ctx)
+	if err != nil {
+		return err
+	}
+	command := enrolCommand(reachable(api.URL(), info.PublicURL), token.Token.Reveal(), fingerprint)
 	if s.forPeople() {
 		fmt.Fprintf(s.out, "Enrolment token %s %s. It is shown only now.\n\nOn the host, run:\n\n  %s\n  certctl-agent run\n",
 			token.ID, tokenTerms(token, s), command)
@@ -193,6 +199,19 @@ func (c tokenCreateCmd) Run(s *session) error {
 		return fmt.Errorf("encode the token: %w", err)
 	}
 	return tokens().printOne(s, raw)
+}
+
+// reachable gives the URL for another host: that of the login, unless it is one
+// for this machine only.
+func reachable(login, public string) string {
+	u, err := url.Parse(login)
+	if err != nil || public == "" {
+		return login
+	}
+	if ip := net.ParseIP(u.Hostname()); u.Hostname() == "localhost" || ip != nil && ip.IsLoopback() {
+		return public
+	}
+	return login
 }
 
 func enrolCommand(server, token, fingerprint string) string {

@@ -10,6 +10,7 @@ type Info struct {
 	Version   string    `json:"version"`
 	ServerID  string    `json:"server_id"`
 	Database  string    `json:"database"`
+	PublicURL string    `json:"public_url"` // at which agents reach the server
 	StartedAt time.Time `json:"started_at"` // of the replica that answered
 	Caller    Caller    `json:"caller"`
 }

@@ -84,14 +84,15 @@ func (s *Service) Deployments(ctx context.Context, f Filter, page db.Page) ([]De
 	return s.store.list(ctx, s.db.Read(), f, page)
 }
 
-// Counts says how many deployments are in each state.
+// Counts says how many deployments are open, by state, and how many targets
+// have one as their last that failed.
 func (s *Service) Counts(ctx context.Context) (map[State]int, error) {
 	counted, err := s.store.counts(ctx, s.db.Read())
 	if err != nil {
 		return nil, err
 	}
 	counts := map[State]int{}
-	for _, state := range States {
+	for _, state := range []State{Pending, Running, Failed} {
 		counts[state] = 0
 	}
 	for _, c := range counted {

@@ -176,8 +176,13 @@ type stateCount struct {
 	Count int   `db:"count"`
 }
 
+// counts counts what is open, and the targets whose last deployment failed:
+// history that nobody has to look at any more is left out.
 func (store) counts(ctx context.Context, q db.Querier) ([]stateCount, error) {
-	counts, err := db.All[stateCount](ctx, q, "SELECT state, count(*) AS count FROM deployment GROUP BY state")
+	counts, err := db.All[stateCount](ctx, q, `SELECT d.state, count(*) AS count FROM deployment d
+		WHERE d.state IN ('pending', 'running') OR d.state = 'failed'
+			AND NOT EXISTS (SELECT 1 FROM deployment n WHERE n.target_id = d.target_id AND n.id > d.id)
+		GROUP BY d.state`)
 	if err != nil {
 		return nil, fmt.Errorf("count deployments: %w", err)
 	}

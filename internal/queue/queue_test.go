@@ -191,7 +191,7 @@ func TestAPersonCanRetryAndCancelJobs(t *testing.T) {
 			t.Fatal(err)
 		}
 		testkit.Eventually(t, "the job is completed", func() bool { return only(t, inserter).State == rivertype.JobStateCompleted })
-		if err := change(inserter.Retry, jobID+1); problem.KindOf(err) != problem.KindNotFound {
+		if err := change(inserter.Retry, jobID+1_000_000); problem.KindOf(err) != problem.KindNotFound {
 			t.Errorf("retry a job that does not exist: %v", err)
 		}
 	})

@@ -48,7 +48,7 @@ type Config struct {
 	ServerID  string
 	PublicURL string
 	Started   time.Time
-	Ready    func(ctx context.Context) error // nil answer: this replica can serve
+	Ready     func(ctx context.Context) error // nil answer: this replica can serve
 
 	BodyLimit int64   // bytes
 	RateRPS   float64 // requests per second of one client; 0 for any number

@@ -60,8 +60,13 @@ func TestRelativeTimes(t *testing.T) {
 		in   time.Duration
 		want string
 	}{
-		{0, "now"}, {500 * time.Millisecond, "now"}, {20 * time.Second, "in 20s"}, {-3 * time.Minute, "3m ago"},
-		{-47 * time.Hour, "47h ago"}, {59*day + time.Hour, "in 59 days"}, {5 * 365 * day, "in 5 years"},
+		{0, "now"},
+		{500 * time.Millisecond, "now"},
+		{20 * time.Second, "in 20s"},
+		{-3 * time.Minute, "3m ago"},
+		{-47 * time.Hour, "47h ago"},
+		{59*day + time.Hour, "in 59 days"},
+		{5 * 365 * day, "in 5 years"},
 	} {
 		if got := relative(now.Add(tt.in), now); got != tt.want {
 			t.Errorf("%v: %q, want %q", tt.in, got, tt.want)
@@ -139,8 +144,11 @@ func TestSettingsAreComparedOneByOneAndSecretsNotShown(t *testing.T) {
 		"variables": map[string]any{"A": "hush"}, "probe": map[string]any{"address": "a", "timeout": "9s"},
 	}
 	want := []change{
-		{"s.gone", "x", nil}, {"s.new", nil, notShown}, {"s.path", "/a", "/b"},
-		{"s.probe.timeout", "5s", "9s"}, {"s.variables.B", masked, nil},
+		{"s.gone", "x", nil},
+		{"s.new", nil, notShown},
+		{"s.path", "/a", "/b"},
+		{"s.probe.timeout", "5s", "9s"},
+		{"s.variables.B", masked, nil},
 	}
 	if diff := cmp.Diff(want, planner{}.settings("s", wanted, current)); diff != "" {
 		t.Error(diff)

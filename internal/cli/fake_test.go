@@ -49,8 +49,10 @@ func newFakeAPI(t testing.TB) *fakeAPI {
 		"usages": []string{"server_auth"}, "names": object{"dns": []string{"**"}}, "revision": 1,
 	}}
 	f.lists["agents"] = []object{
-		{"id": "agt_1", "name": "web-1", "status": "online", "version": "1.0.0", "os": "linux/amd64", "last_seen_at": ago(65 * time.Minute),
-			"labels": object{"site": "berlin"}, "created_at": ago(3 * day), "revision": 4},
+		{
+			"id": "agt_1", "name": "web-1", "status": "online", "version": "1.0.0", "os": "linux/amd64", "last_seen_at": ago(65 * time.Minute),
+			"labels": object{"site": "berlin"}, "created_at": ago(3 * day), "revision": 4,
+		},
 		{"id": "agt_2", "name": "web-2", "status": "offline", "version": "1.0.0", "os": "linux/arm64", "created_at": ago(30 * day), "revision": 1},
 	}
 	f.lists["certificates"] = []object{{
@@ -65,10 +67,14 @@ func newFakeAPI(t testing.TB) *fakeAPI {
 		"created_at": ago(30 * day), "updated_at": ago(2*day + 6*hour),
 	}}
 	f.lists["orders"] = []object{
-		{"id": "ord_1", "certificate": "www.example.com", "agent": "web-1", "reason": "renewal", "state": "done", "attempts": 1,
-			"created_at": "2026-05-01T10:00:00Z", "finished_at": "2026-05-01T10:00:01.4Z"},
-		{"id": "ord_2", "certificate": "www.example.com", "agent": "web-1", "reason": "renewal", "state": "failed", "attempts": 3,
-			"state_reason": "nginx refuses its configuration", "created_at": "2026-05-01T11:00:00Z", "finished_at": "2026-05-01T11:00:02Z"},
+		{
+			"id": "ord_1", "certificate": "www.example.com", "agent": "web-1", "reason": "renewal", "state": "done", "attempts": 1,
+			"created_at": "2026-05-01T10:00:00Z", "finished_at": "2026-05-01T10:00:01.4Z",
+		},
+		{
+			"id": "ord_2", "certificate": "www.example.com", "agent": "web-1", "reason": "renewal", "state": "failed", "attempts": 3,
+			"state_reason": "nginx refuses its configuration", "created_at": "2026-05-01T11:00:00Z", "finished_at": "2026-05-01T11:00:02Z",
+		},
 	}
 	f.lists["deployments"] = []object{{
 		"id": "dep_1", "target": "web-1-nginx", "agent": "web-1", "certificate": "www.example.com", "order": "ord_2", "order_id": "ord_2",

@@ -138,13 +138,22 @@ func (c listIssuers) Run(s *session) error { return issuers().list(s, c.listing,
 
 type listJobs struct {
 	listing
-	Kind  string `placeholder:"KIND" help:"Only of this kind."`
-	State string `placeholder:"STATE" help:"Only in this state."`
+	Kind      string   `placeholder:"KIND" help:"Only of this kind."`
+	State     []string `placeholder:"STATE" help:"Only in this state; may be given several times. By default in any but completed."`
+	Completed bool     `help:"Completed ones, too."`
 }
+
+// notCompleted are the states of jobs that somebody may want to see: a server
+// completes some every few seconds.
+var notCompleted = []string{"available", "cancelled", "discarded", "pending", "retryable", "running", "scheduled"}
 
 // Run lists jobs.
 func (c listJobs) Run(s *session) error {
-	return jobs().list(s, c.listing, "/jobs", client.JobFilter{Kind: c.Kind, State: c.State}.Query())
+	states := c.State
+	if len(states) == 0 && !c.Completed {
+		states = notCompleted
+	}
+	return jobs().list(s, c.listing, "/jobs", client.JobFilter{Kind: c.Kind, States: states}.Query())
 }
 
 type listTokens struct{ listing }

@@ -22,10 +22,19 @@ type Job struct {
 }
 
 // JobFilter narrows a list of jobs; empty fields do not.
-type JobFilter struct{ Kind, State string }
+type JobFilter struct {
+	Kind   string
+	States []string // any of them
+}
 
 // Query is the filter as the API takes it.
-func (f JobFilter) Query() url.Values { return query("kind", f.Kind, "state", f.State) }
+func (f JobFilter) Query() url.Values {
+	q := query("kind", f.Kind)
+	for _, state := range f.States {
+		q.Add("state", state)
+	}
+	return q
+}
 
 // Jobs lists jobs, newest first.
 func (c *Client) Jobs(ctx context.Context, f JobFilter) iter.Seq2[Job, error] {

@@ -47,10 +47,10 @@ func newView(j *rivertype.JobRow) View {
 }
 
 type listInput struct {
-	Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50" doc:"Most items to return."`
-	Cursor string `query:"cursor" doc:"next_cursor of the page before; leave it out for the first page."`
-	Kind   string `query:"kind" doc:"Only jobs of this kind."`
-	State  string `query:"state" doc:"Only jobs in this state."`
+	Limit  int      `query:"limit" minimum:"1" maximum:"500" default:"50" doc:"Most items to return."`
+	Cursor string   `query:"cursor" doc:"next_cursor of the page before; leave it out for the first page."`
+	Kind   string   `query:"kind" doc:"Only jobs of this kind."`
+	State  []string `query:"state,explode" doc:"Only jobs in these states; repeated, in any of them."`
 }
 
 type jobInput struct {
@@ -64,7 +64,7 @@ func Routes(api huma.API, d *db.DB, q *queue.Inserter) {
 		OperationID: "list-jobs", Method: http.MethodGet, Path: "/api/v1/jobs", Tags: tags, Summary: "List jobs",
 		Description: "The newest come first. Jobs that are over are kept for a day, failed ones for a week.",
 	}, func(ctx context.Context, in *listInput) (*rest.ListOutput[View], error) {
-		found, next, err := q.List(ctx, queue.Filter{Kind: in.Kind, State: in.State}, in.Limit, in.Cursor)
+		found, next, err := q.List(ctx, queue.Filter{Kind: in.Kind, States: in.State}, in.Limit, in.Cursor)
 		if err != nil {
 			return nil, err
 		}

@@ -26,7 +26,10 @@ func States() []string {
 }
 
 // Filter narrows a list of jobs; empty fields do not.
-type Filter struct{ Kind, State string }
+type Filter struct {
+	Kind   string
+	States []string
+}
 
 // List reads a page of jobs, newest first, and the cursor of the next one.
 func (i *Inserter) List(ctx context.Context, f Filter, limit int, cursor string) ([]*rivertype.JobRow, string, error) {
@@ -34,11 +37,15 @@ func (i *Inserter) List(ctx context.Context, f Filter, limit int, cursor string)
 	if f.Kind != "" {
 		params = params.Kinds(f.Kind)
 	}
-	if f.State != "" {
-		if !slices.Contains(States(), f.State) {
-			return nil, "", problem.Invalid("state", "%q is not a state of jobs", f.State).Hint("use one of %s", strings.Join(States(), ", "))
+	var states []rivertype.JobState
+	for _, state := range f.States {
+		if !slices.Contains(States(), state) {
+			return nil, "", problem.Invalid("state", "%q is not a state of jobs", state).Hint("use one of %s", strings.Join(States(), ", "))
 		}
-		params = params.States(rivertype.JobState(f.State))
+		states = append(states, rivertype.JobState(state))
+	}
+	if len(states) > 0 {
+		params = params.States(states...)
 	}
 	if cursor != "" {
 		after := &river.JobListCursor{}

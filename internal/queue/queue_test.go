@@ -206,7 +206,7 @@ func TestJobsAreListedPageByPage(t *testing.T) {
 		}
 		seen, cursor := map[int64]bool{}, ""
 		for range 5 {
-			page, next, err := inserter.List(t.Context(), queue.Filter{Kind: "test", State: "available"}, 2, cursor)
+			page, next, err := inserter.List(t.Context(), queue.Filter{Kind: "test", States: []string{"available", "running"}}, 2, cursor)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -223,7 +223,7 @@ func TestJobsAreListedPageByPage(t *testing.T) {
 		for _, f := range []struct {
 			filter queue.Filter
 			cursor string
-		}{{queue.Filter{State: "asleep"}, ""}, {queue.Filter{}, "nonsense"}} {
+		}{{queue.Filter{States: []string{"asleep"}}, ""}, {queue.Filter{}, "nonsense"}} {
 			if _, _, err := inserter.List(t.Context(), f.filter, 2, f.cursor); problem.KindOf(err) != problem.KindInvalid {
 				t.Errorf("%+v: %v", f, err)
 			}

@@ -61,7 +61,7 @@ func TestJobsOfAReplicaThatDiedAreRunByAnother(t *testing.T) {
 	words := make(chan string, 1)
 	startRunner(t, d, func(_ context.Context, word string) error { words <- word; return nil })
 	testkit.Eventually(t, "dead replicas were looked for", func() bool {
-		looked, _, err := inserter.List(t.Context(), queue.Filter{Kind: "queue_release", State: "completed"}, 1, "")
+		looked, _, err := inserter.List(t.Context(), queue.Filter{Kind: "queue_release", States: []string{"completed"}}, 1, "")
 		return err == nil && len(looked) == 1
 	})
 	if state := only(t, inserter).State; state != rivertype.JobStateRunning {

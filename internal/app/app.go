@@ -148,30 +148,51 @@ func (a *App) listen(ctx context.Context) error {
 // serve begins to answer requests. Both listeners stop with ctx, or when one
 // of them fails.
 func (a *App) serve(ctx context.Context) {
-	group, ctx := errgroup.WithContext(ctx)
+	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	a.group = group
+	serving, stopServing := context.WithCancel(failed)
 	options := netx.ServeOptions{ShutdownTimeout: a.settings.ShutdownTimeout, Log: a.log}
 	group.Go(func() error {
 		api := options
 		api.Name, api.TLS = "api", netx.ServerTLS(a.certificate, a.settings.MinTLSVersion())
-		return netx.Serve(ctx, a.api, a.features.api.Handler(), api)
+		return netx.Serve(serving, a.api, a.features.api.Handler(), api)
 	})
 	if a.status != nil {
 		group.Go(func() error {
 			status := options
 			status.Name = "status"
-			return netx.Serve(ctx, a.status, a.features.status, status)
+			return netx.Serve(serving, a.status, a.features.status, status)
 		})
 	}
 	group.Go(func() error {
-		<-ctx.Done()
-		close(a.stopping)
+		defer stopServing()
+		select {
+		case <-ctx.Done():
+			a.turnAway(failed)
+		case <-failed.Done():
+			close(a.stopping)
+		}
+		stopServing()
 		a.log.Info("certctl stops: requests and jobs that run may finish", "timeout", a.settings.ShutdownTimeout.String())
 		a.features.fleet.Close()
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.settings.ShutdownTimeout)
 		defer cancel()
 		return a.runner.Stop(stopping)
 	})
+}
+
+// turnAway makes /ready say that this replica stops, and goes on serving for
+// the shutdown delay: until load balancers have taken note.
+func (a *App) turnAway(failed context.Context) {
+	close(a.stopping)
+	if a.settings.ShutdownDelay <= 0 {
+		return
+	}
+	a.log.Info("certctl will stop: /ready answers 503 from now on", "delay", a.settings.ShutdownDelay.String())
+	select {
+	case <-time.After(a.settings.ShutdownDelay):
+	case <-failed.Done():
+	}
 }
 
 // Wait waits until the server has stopped.

@@ -104,7 +104,7 @@ func TestReplicasAreOneCA(t *testing.T) {
 	t.Parallel()
 	url := "CERTCTL_DATABASE_URL=" + testkit.PostgresURL(t)
 	masterKey := "CERTCTL_ENCRYPTION_KEY=" + strings.Repeat("A", 43) + "="
-	given := "CERTCTL_BOOTSTRAP_API_KEY=a-key-that-the-operator-chose"
+	given := "CERTCTL_BOOTSTRAP_API_KEY=another-key-of-the-operator,a-key-that-the-operator-chose"
 	var chains [2]string
 	for i := range chains {
 		a, _ := start(t, settings(t, t.TempDir(), url, masterKey, given))
@@ -146,6 +146,31 @@ func TestAStartThatCannotBeRightIsRefused(t *testing.T) {
 	_, err = app.Start(t.Context(), options(settings(t, t.TempDir(), "CERTCTL_LISTEN=192.0.2.1:443")))
 	if found, ok := problem.As(err); !ok || found.Field != "listen" {
 		t.Errorf("an address of another machine: %v", err)
+	}
+}
+
+func TestAStopGoesOnServingForItsDelay(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	a, err := app.Start(ctx, options(settings(t, t.TempDir(), "CERTCTL_SHUTDOWN_DELAY=2s")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := caller(t, a, a.FirstKey())
+	if err := c.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	impatient, stop := context.WithTimeout(t.Context(), time.Second)
+	defer stop()
+	if err := c.Ready(impatient); err == nil {
+		t.Error("a server that stops says that it is ready")
+	}
+	if _, err := c.Info(t.Context()); err != nil {
+		t.Errorf("a request during the delay: %v", err)
+	}
+	if err := a.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 

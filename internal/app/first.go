@@ -136,8 +136,14 @@ func (a *App) firstStart(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("prepare the first start: %w", err)
 		}
-		if !a.settings.BootstrapAPIKey.Empty() {
-			return a.features.keys.EnsureGiven(ctx, a.settings.BootstrapAPIKey)
+		given := a.settings.BootstrapAPIKeys()
+		for _, key := range given {
+			if err := a.features.keys.EnsureGiven(ctx, key); err != nil {
+				return err
+			}
+		}
+		if len(given) > 0 {
+			return nil
 		}
 		a.firstKey, _, err = a.features.keys.EnsureAdmin(ctx)
 		return err

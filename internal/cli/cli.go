@@ -57,6 +57,7 @@ type commands struct {
 	Jobs        jobsCmd        `cmd:"" group:"manage" help:"Background jobs: list, retry, cancel."`
 	Keys        keysCmd        `cmd:"" group:"manage" help:"API keys: list, create, revoke."`
 
+	Ping       pingCmd       `cmd:"" group:"server" help:"Wait until a server is ready and answers."`
 	Server     serverCmd     `cmd:"" group:"server" help:"Run the server."`
 	Config     configCmd     `cmd:"" group:"server" help:"Print the settings of the server in force and where each comes from."`
 	Completion completionCmd `cmd:"" group:"server" help:"Print the completion script of a shell."`

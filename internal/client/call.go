@@ -109,6 +109,7 @@ func remove(ctx context.Context, c *Client, path string) error {
 
 type request struct {
 	method, path string
+	root         bool // the path is not one of the API
 	query        url.Values
 	header       http.Header
 	body         any
@@ -193,6 +194,9 @@ func (c *Client) attempt(ctx context.Context, r request, body []byte, out any) e
 
 func (c *Client) newRequest(ctx context.Context, r request, body []byte) (*http.Request, error) {
 	target := c.base.String() + apiPath + r.path
+	if r.root {
+		target = c.base.String() + r.path
+	}
 	if len(r.query) > 0 {
 		target += "?" + r.query.Encode()
 	}

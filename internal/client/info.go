@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"net/http"
 	"time"
 )
 
@@ -20,6 +21,11 @@ type Caller struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
 	Role string `json:"role"`
+}
+
+// Ready asks whether the server can serve; it needs no API key.
+func (c *Client) Ready(ctx context.Context) error {
+	return c.do(ctx, request{method: http.MethodGet, path: "/ready", root: true}, nil)
 }
 
 // Info asks the server about itself; it fails when the API key is not good.

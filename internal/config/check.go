@@ -151,14 +151,12 @@ func (e *Effective) checkEncryptionKey() *problem.Error {
 }
 
 func (e *Effective) checkBootstrapKey() *problem.Error {
-	key := e.BootstrapAPIKey.Reveal()
-	if key == "" {
-		return nil
-	}
 	unusable := func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsGraphic(r) || r == ' ' }
-	if len(key) < minBootstrapKey || strings.ContainsFunc(key, unusable) {
-		return problem.Invalid("bootstrap_api_key", "it must have at least %d printable ASCII characters and no spaces", minBootstrapKey).
-			Hint("make one with: openssl rand -base64 32")
+	for _, key := range e.BootstrapAPIKeys() {
+		if text := key.Reveal(); len(text) < minBootstrapKey || strings.ContainsFunc(text, unusable) {
+			return problem.Invalid("bootstrap_api_key", "each key must have at least %d printable ASCII characters and no spaces", minBootstrapKey).
+				Hint("make one with: openssl rand -base64 32")
+		}
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/certctl-io/certctl/internal/secret"
@@ -44,7 +45,7 @@ type Server struct {
 	RateLimitBurst  int           `name:"rate-limit-burst" default:"200" min:"1" max:"1000000" group:"API" help:"Requests that one client may make at once on top of the average."`
 	BodyLimit       Bytes         `name:"body-limit" default:"1MiB" min:"16KiB" max:"64MiB" group:"API" help:"Largest request body that the API reads."`
 	PollWait        time.Duration `name:"poll-wait" default:"30s" min:"1s" max:"55s" group:"API" help:"How long an agent's poll is held open when there is no work. It must be shorter than the idle timeout of proxies in between."`
-	BootstrapAPIKey secret.String `name:"bootstrap-api-key" placeholder:"KEY" computed:"a random key, printed once at first start" group:"API" help:"Admin key for automation, at least 24 characters. It is kept as one of the API keys, hashed."`
+	BootstrapAPIKey secret.String `name:"bootstrap-api-key" placeholder:"KEY" computed:"a random key, printed once at first start" group:"API" help:"Admin key for automation, at least 24 characters; several are separated by commas. It is kept as one of the API keys, hashed."`
 
 	TLSCertificate string   `name:"tls-certificate" placeholder:"FILE" computed:"a self-made certificate in data_dir/tls" group:"TLS" help:"PEM file with the server's certificate, then its chain up to the CA that agents pin. It is read again when it changes."`
 	TLSKey         string   `name:"tls-key" placeholder:"FILE" computed:"a self-made key in data_dir/tls" group:"TLS" help:"PEM file with the private key of tls_certificate."`
@@ -59,6 +60,7 @@ type Server struct {
 	LogLevel        string        `name:"log-level" default:"info" enum:"debug,info,warn,error" group:"Operation" help:"Least severe log level that is written: debug, info, warn or error."`
 	LogFormat       string        `name:"log-format" default:"auto" enum:"auto,json,text" group:"Operation" help:"json, text, or auto: text on a terminal and json elsewhere."`
 	QueueWorkers    int           `name:"queue-workers" default:"100" min:"1" max:"10000" group:"Operation" help:"Background jobs that one replica works on at the same time."`
+	ShutdownDelay   time.Duration `name:"shutdown-delay" default:"0s" min:"0s" max:"5m" group:"Operation" help:"How long a stop goes on serving while /ready answers 503, so that load balancers turn away first."`
 	ShutdownTimeout time.Duration `name:"shutdown-timeout" default:"30s" min:"1s" max:"10m" group:"Operation" help:"How long a stop waits for running requests and jobs before it hands them back."`
 }
 
@@ -76,6 +78,18 @@ func (s *Server) MasterKey() ([]byte, error) {
 		return nil, errors.New("it is not the base64 form of 32 bytes")
 	}
 	return key, nil
+}
+
+// BootstrapAPIKeys are the keys in BootstrapAPIKey.
+func (s *Server) BootstrapAPIKeys() []secret.String {
+	var keys []secret.String
+	if s.BootstrapAPIKey.Empty() {
+		return nil
+	}
+	for text := range strings.SplitSeq(s.BootstrapAPIKey.Reveal(), ",") {
+		keys = append(keys, secret.New(strings.TrimSpace(text)))
+	}
+	return keys
 }
 
 // MinTLSVersion is TLSMinVersion as crypto/tls knows it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -126,6 +127,20 @@ func TestOpensslAndCurlAcceptWhatTheCAProduces(t *testing.T) {
 	out, err := tool(t, "openssl", "verify", "-crl_check", "-CRLfile", crl(), "-CAfile", root, "-untrusted", intermediate, leaf)
 	if err == nil || !strings.Contains(out, "certificate revoked") {
 		t.Errorf("verify with the CRL after the revocation: %v %s", err, out)
+	}
+}
+
+func TestPingWaitsForTheServerAndItsAgents(t *testing.T) {
+	t.Parallel()
+	s, _ := startServer(t, db.SQLite)
+	startAgent(t, s, "web-1")
+	if out, err := s.CLI(t.Context(), "ping", "--agents", "1"); err != nil || !strings.Contains(out, "1 agents online") {
+		t.Errorf("%v %s", err, out)
+	}
+	_, err := s.CLI(t.Context(), "ping", "--agents", "2", "--timeout", "2s")
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 6 || !strings.Contains(err.Error(), "1 of 2 agents are online") {
+		t.Errorf("an agent that is missing: %v", err)
 	}
 }
 

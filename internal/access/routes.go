@@ -54,15 +54,7 @@ func (s *Service) Routes(api huma.API) {
 	rest.Register(api, rest.APIKeysRead, huma.Operation{
 		OperationID: "list-api-keys", Method: http.MethodGet, Path: "/api/v1/api-keys", Tags: tags, Summary: "List API keys",
 	}, func(ctx context.Context, in *rest.ListInput) (*rest.ListOutput[KeyView], error) {
-		keys, next, err := listKeys(ctx, s.db.Read(), in.Page())
-		if err != nil {
-			return nil, err
-		}
-		views := make([]KeyView, len(keys))
-		for i, k := range keys {
-			views[i] = newView(k, s.now())
-		}
-		return rest.NewList(views, next), nil
+		return rest.Listed(func(k Key) KeyView { return newView(k, s.now()) })(listKeys(ctx, s.db.Read(), in.Page()))
 	})
 	rest.Register(api, rest.APIKeysWrite, huma.Operation{
 		OperationID: "create-api-key", Method: http.MethodPost, Path: "/api/v1/api-keys", Tags: tags,

@@ -73,15 +73,7 @@ func (s *Service) Routes(api huma.API) {
 		Summary: "List deployments", Description: "Sorts: id.",
 	}, func(ctx context.Context, in *listInput) (*rest.ListOutput[View], error) {
 		filter := Filter{Target: in.Target, Certificate: in.Certificate, Order: in.Order, Agent: in.Agent, State: in.State}
-		found, next, err := s.Deployments(ctx, filter, in.Page())
-		if err != nil {
-			return nil, err
-		}
-		views := make([]View, len(found))
-		for i, d := range found {
-			views[i] = d.view()
-		}
-		return rest.NewList(views, next), nil
+		return rest.Listed(Deployment.view)(s.Deployments(ctx, filter, in.Page()))
 	})
 	rest.Register(api, rest.DeploymentsRead, huma.Operation{
 		OperationID: "get-deployment", Method: http.MethodGet, Path: "/api/v1/deployments/{id}", Tags: tags, Summary: "Get a deployment",

@@ -83,15 +83,7 @@ func (s *Service) Routes(api huma.API) {
 		Description: "Archived certificates are left out unless the status is asked for. Sorts: id, name, created_at, " +
 			"and not_after, which gives the certificates with an active version by the end of the one that ends first.",
 	}, func(ctx context.Context, in *listInput) (*rest.ListOutput[View], error) {
-		certificates, next, err := s.List(ctx, in.filter(), in.Page())
-		if err != nil {
-			return nil, err
-		}
-		views := make([]View, len(certificates))
-		for i, c := range certificates {
-			views[i] = c.view()
-		}
-		return rest.NewList(views, next), nil
+		return rest.Listed(Standing.view)(s.List(ctx, in.filter(), in.Page()))
 	})
 	rest.Register(api, rest.CertificatesWrite, huma.Operation{
 		OperationID: "create-certificate", Method: http.MethodPost, Path: "/api/v1/certificates", Tags: tags,

@@ -91,15 +91,7 @@ func (s *Service) versionRoutes(api huma.API) {
 		OperationID: "list-certificate-versions", Method: http.MethodGet, Path: "/api/v1/certificates/{ref}/versions", Tags: tags,
 		Summary: "List what was issued for a certificate", Description: "Sorts: id, created_at.",
 	}, func(ctx context.Context, in *pageInput) (*rest.ListOutput[VersionView], error) {
-		versions, next, err := s.Versions(ctx, in.Ref, in.Page())
-		if err != nil {
-			return nil, err
-		}
-		views := make([]VersionView, len(versions))
-		for i, v := range versions {
-			views[i] = v.view(s.now())
-		}
-		return rest.NewList(views, next), nil
+		return rest.Listed(func(v NamedVersion) VersionView { return v.view(s.now()) })(s.Versions(ctx, in.Ref, in.Page()))
 	})
 	rest.Register(api, rest.CertificatesRead, huma.Operation{
 		OperationID: "get-version", Method: http.MethodGet, Path: "/api/v1/versions/{id}", Tags: tags, Summary: "Get a version with its chain",

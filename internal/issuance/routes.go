@@ -56,15 +56,7 @@ func (s *Service) Routes(api huma.API) {
 		OperationID: "list-orders", Method: http.MethodGet, Path: "/api/v1/orders", Tags: tags,
 		Summary: "List orders", Description: "Sorts: id, created_at.",
 	}, func(ctx context.Context, in *listInput) (*rest.ListOutput[View], error) {
-		orders, next, err := s.List(ctx, in.Certificate, in.Agent, in.State, in.Page())
-		if err != nil {
-			return nil, err
-		}
-		views := make([]View, len(orders))
-		for i, o := range orders {
-			views[i] = o.view()
-		}
-		return rest.NewList(views, next), nil
+		return rest.Listed(Named.view)(s.List(ctx, in.Certificate, in.Agent, in.State, in.Page()))
 	})
 	rest.Register(api, rest.OrdersRead, huma.Operation{
 		OperationID: "get-order", Method: http.MethodGet, Path: "/api/v1/orders/{id}", Tags: tags, Summary: "Get an order with its timeline",

@@ -107,15 +107,7 @@ func (s *Service) readRoutes(api huma.API) {
 		OperationID: "list-issuers", Method: http.MethodGet, Path: "/api/v1/issuers", Tags: tags,
 		Summary: "List issuers", Description: "Sorts: id, name, created_at.",
 	}, func(ctx context.Context, in *rest.ListInput) (*rest.ListOutput[View], error) {
-		found, next, err := s.List(ctx, in.Page())
-		if err != nil {
-			return nil, err
-		}
-		views := make([]View, len(found))
-		for i, issuer := range found {
-			views[i] = issuer.view()
-		}
-		return rest.NewList(views, next), nil
+		return rest.Listed(Issuer.view)(s.List(ctx, in.Page()))
 	})
 	rest.Register(api, rest.IssuersRead, huma.Operation{
 		OperationID: "list-issuer-types", Method: http.MethodGet, Path: "/api/v1/issuer-types", Tags: tags,

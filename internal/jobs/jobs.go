@@ -64,15 +64,7 @@ func Routes(api huma.API, d *db.DB, q *queue.Inserter) {
 		OperationID: "list-jobs", Method: http.MethodGet, Path: "/api/v1/jobs", Tags: tags, Summary: "List jobs",
 		Description: "The newest come first. Jobs that are over are kept for a day, failed ones for a week.",
 	}, func(ctx context.Context, in *listInput) (*rest.ListOutput[View], error) {
-		found, next, err := q.List(ctx, queue.Filter{Kind: in.Kind, States: in.State}, in.Limit, in.Cursor)
-		if err != nil {
-			return nil, err
-		}
-		views := make([]View, len(found))
-		for i, j := range found {
-			views[i] = newView(j)
-		}
-		return rest.NewList(views, next), nil
+		return rest.Listed(newView)(q.List(ctx, queue.Filter{Kind: in.Kind, States: in.State}, in.Limit, in.Cursor))
 	})
 	rest.Register(api, rest.JobsRead, huma.Operation{
 		OperationID: "get-job", Method: http.MethodGet, Path: "/api/v1/jobs/{id}", Tags: tags, Summary: "Get a job",

@@ -53,15 +53,7 @@ func (s *Service) Routes(api huma.API) {
 		OperationID: "list-profiles", Method: http.MethodGet, Path: "/api/v1/profiles", Tags: tags,
 		Summary: "List profiles", Description: "Sorts: id, name, created_at.",
 	}, func(ctx context.Context, in *rest.ListInput) (*rest.ListOutput[View], error) {
-		profiles, next, err := s.List(ctx, in.Page())
-		if err != nil {
-			return nil, err
-		}
-		views := make([]View, len(profiles))
-		for i, p := range profiles {
-			views[i] = p.view()
-		}
-		return rest.NewList(views, next), nil
+		return rest.Listed(Profile.view)(s.List(ctx, in.Page()))
 	})
 	rest.Register(api, rest.ProfilesWrite, huma.Operation{
 		OperationID: "create-profile", Method: http.MethodPost, Path: "/api/v1/profiles", Tags: tags,

@@ -158,6 +158,21 @@ func NewList[T any](items []T, next string) *ListOutput[T] {
 	return &ListOutput[T]{Body: ListBody[T]{Items: items, NextCursor: next}}
 }
 
+// Listed makes the response of a list operation of what a service answered,
+// each item as its view.
+func Listed[T, V any](view func(T) V) func(items []T, next string, err error) (*ListOutput[V], error) {
+	return func(items []T, next string, err error) (*ListOutput[V], error) {
+		if err != nil {
+			return nil, err
+		}
+		views := make([]V, len(items))
+		for i, item := range items {
+			views[i] = view(item)
+		}
+		return NewList(views, next), nil
+	}
+}
+
 // Tagged is a response with an entity tag, to be sent back as If-Match.
 type Tagged[T any] struct {
 	ETag string `header:"ETag" doc:"Revision of the object, for If-Match."`

@@ -65,7 +65,11 @@ type submission struct {
 
 func newServer(t *testing.T) *server {
 	t.Helper()
-	certificate, err := netx.NewSelfMadeCertificate(t.TempDir(), []string{"127.0.0.1"}, time.Now, slog.New(slog.DiscardHandler))
+	ca, err := netx.NewServerCA(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := netx.NewSelfMadeCertificate(ca, []string{"127.0.0.1"}, time.Now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -110,13 +110,21 @@ func (a *App) openDatabase(ctx context.Context) error {
 	return queue.Migrate(ctx, a.db)
 }
 
-func (a *App) openCertificate(context.Context) error {
+func (a *App) openCertificate(ctx context.Context) error {
 	var err error
 	if a.settings.TLSCertificate != "" {
 		a.certificate, err = netx.NewFileCertificate(a.settings.TLSCertificate, a.settings.TLSKey, a.now, a.log)
-	} else {
-		a.certificate, err = netx.NewSelfMadeCertificate(a.settings.DataDir, a.settings.TLSHostnames, a.now, a.log)
+		return err
 	}
+	made, err := netx.NewServerCA(a.now())
+	if err != nil {
+		return err
+	}
+	ca, err := a.sealedSetting(ctx, settingServerCA, made)
+	if err != nil {
+		return err
+	}
+	a.certificate, err = netx.NewSelfMadeCertificate(ca, a.settings.TLSHostnames, a.now, a.log)
 	return err
 }
 

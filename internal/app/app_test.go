@@ -105,14 +105,17 @@ func TestReplicasAreOneCA(t *testing.T) {
 	url := "CERTCTL_DATABASE_URL=" + testkit.PostgresURL(t)
 	masterKey := "CERTCTL_ENCRYPTION_KEY=" + strings.Repeat("A", 43) + "="
 	given := "CERTCTL_BOOTSTRAP_API_KEY=another-key-of-the-operator,a-key-that-the-operator-chose"
-	var chains [2]string
+	var chains, fingerprints [2]string
 	for i := range chains {
 		a, _ := start(t, settings(t, t.TempDir(), url, masterKey, given))
 		chain, err := caller(t, a, secret.New("a-key-that-the-operator-chose")).IssuerChain(t.Context(), "local")
 		if err != nil {
 			t.Fatal(err)
 		}
-		chains[i] = chain
+		chains[i], fingerprints[i] = chain, a.CASHA256()
+	}
+	if fingerprints[0] != fingerprints[1] {
+		t.Error("agents that trust one replica do not trust the other")
 	}
 	if chains[0] != chains[1] {
 		t.Error("two replicas have two CAs")

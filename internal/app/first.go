@@ -23,6 +23,9 @@ const (
 	settingServerID = "server_id"
 	// settingCanary is a value that only the right master key opens.
 	settingCanary = "key_canary"
+	// settingServerCA is the CA of the listener when the server makes its
+	// certificate itself. Agents pin it, so all replicas share it.
+	settingServerCA = "server_ca"
 )
 
 // openDataDir makes the data directory and takes its lock: two servers on one
@@ -64,22 +67,12 @@ func (a *App) openBox(ctx context.Context) error {
 	if a.box, err = secret.NewBox(master); err != nil {
 		return err
 	}
-	sealed, err := a.box.Seal(settingCanary, []byte("certctl"))
-	if err != nil {
-		return fmt.Errorf("seal the key's canary: %w", err)
-	}
-	stored, err := a.setting(ctx, settingCanary, base64.StdEncoding.EncodeToString(sealed))
-	if err != nil {
-		return err
-	}
-	if sealed, err = base64.StdEncoding.DecodeString(stored); err == nil {
-		_, err = a.box.Open(settingCanary, sealed)
-	}
-	if err != nil {
+	_, err = a.sealedSetting(ctx, settingCanary, []byte("certctl"))
+	if errors.Is(err, secret.ErrWrongKey) {
 		return problem.Invalid("encryption_key", "it is not the key that the secrets in this database are encrypted with").
 			Hint("give the key that this database was started with first; without one the file master.key in its data_dir is it")
 	}
-	return nil
+	return err
 }
 
 // masterKeyFile reads the key from the data directory. A new key is made only
@@ -116,6 +109,26 @@ func (a *App) setting(ctx context.Context, name, first string) (string, error) {
 		return "", fmt.Errorf("read setting %s: %w", name, err)
 	}
 	return value, nil
+}
+
+// sealedSetting is setting for a secret.
+func (a *App) sealedSetting(ctx context.Context, name string, first []byte) ([]byte, error) {
+	sealed, err := a.box.Seal(name, first)
+	if err != nil {
+		return nil, fmt.Errorf("seal setting %s: %w", name, err)
+	}
+	stored, err := a.setting(ctx, name, base64.StdEncoding.EncodeToString(sealed))
+	if err != nil {
+		return nil, err
+	}
+	if sealed, err = base64.StdEncoding.DecodeString(stored); err != nil {
+		return nil, fmt.Errorf("read setting %s: %w", name, err)
+	}
+	plain, err := a.box.Open(name, sealed)
+	if err != nil {
+		return nil, fmt.Errorf("open setting %s: %w", name, err)
+	}
+	return plain, nil
 }
 
 // firstStart makes what must exist before anything can be issued: the default

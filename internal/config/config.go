@@ -33,7 +33,7 @@ const masterKeySize = 32
 type Server struct {
 	Config string `name:"config" placeholder:"FILE" computed:"no file" group:"Configuration" help:"YAML file with any of these settings. It cannot be set in the file itself."`
 
-	DataDir string `name:"data-dir" placeholder:"DIR" computed:"/var/lib/certctl for root, else $XDG_STATE_HOME/certctl or ~/.local/state/certctl" group:"Storage" help:"Directory of the SQLite database, the master key and the self-made TLS certificate. It is made when missing."`
+	DataDir string `name:"data-dir" placeholder:"DIR" computed:"/var/lib/certctl for root, else $XDG_STATE_HOME/certctl or ~/.local/state/certctl" group:"Storage" help:"Directory of the SQLite database and the master key. It is made when missing."`
 
 	DatabaseURL      secret.String `name:"database-url" placeholder:"URL" computed:"SQLite in data_dir" group:"Storage" help:"PostgreSQL 15 or newer: postgres://user:password@host:5432/database?sslmode=verify-full."`
 	DatabaseMaxConns int           `name:"database-max-conns" default:"0" min:"0" max:"10000" group:"Storage" help:"Connections to PostgreSQL that one replica opens at most, at least 4; on SQLite the size of its pool of readers. 0 means 25 on PostgreSQL and one reader per core (at least 4) on SQLite."`
@@ -47,8 +47,8 @@ type Server struct {
 	PollWait        time.Duration `name:"poll-wait" default:"30s" min:"1s" max:"55s" group:"API" help:"How long an agent's poll is held open when there is no work. It must be shorter than the idle timeout of proxies in between."`
 	BootstrapAPIKey secret.String `name:"bootstrap-api-key" placeholder:"KEY" computed:"a random key, printed once at first start" group:"API" help:"Admin key for automation, at least 24 characters; several are separated by commas. It is kept as one of the API keys, hashed."`
 
-	TLSCertificate string   `name:"tls-certificate" placeholder:"FILE" computed:"a self-made certificate in data_dir/tls" group:"TLS" help:"PEM file with the server's certificate, then its chain up to the CA that agents pin. It is read again when it changes."`
-	TLSKey         string   `name:"tls-key" placeholder:"FILE" computed:"a self-made key in data_dir/tls" group:"TLS" help:"PEM file with the private key of tls_certificate."`
+	TLSCertificate string   `name:"tls-certificate" placeholder:"FILE" computed:"a certificate that the server makes, under a CA of its own" group:"TLS" help:"PEM file with the server's certificate, then its chain up to the CA that agents pin. It is read again when it changes."`
+	TLSKey         string   `name:"tls-key" placeholder:"FILE" computed:"made together with the certificate" group:"TLS" help:"PEM file with the private key of tls_certificate."`
 	TLSHostnames   []string `name:"tls-hostnames" placeholder:"NAME,..." computed:"localhost, HOSTNAME, the host of public_url, 127.0.0.1 and ::1" group:"TLS" help:"DNS names and IP addresses in the self-made certificate."`
 	TLSMinVersion  string   `name:"tls-min-version" default:"1.3" enum:"1.2,1.3" group:"TLS" help:"Oldest TLS version that is accepted: 1.2 or 1.3."`
 

@@ -8,12 +8,9 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -34,9 +31,9 @@ const (
 )
 
 // SelfMadeCertificate is the server's certificate when none is configured: a
-// CA of its own, kept in the data directory and pinned by clients, and a leaf
-// that lives in memory only. The leaf is made anew at each start, for the
-// names in force then, and again when two thirds of its life are over.
+// CA of its own, which is kept and which clients pin, and a leaf that lives in
+// memory only. The leaf is made anew at each start, for the names in force
+// then, and again when two thirds of its life are over.
 type SelfMadeCertificate struct {
 	ca        *x509.Certificate
 	caKey     crypto.Signer
@@ -49,22 +46,21 @@ type SelfMadeCertificate struct {
 	renewAt time.Time
 }
 
-// NewSelfMadeCertificate loads the CA from dataDir/tls, or makes it at the
-// first start. Servers that start at the same time on one directory end up
-// with one CA.
-func NewSelfMadeCertificate(dataDir string, hostnames []string, now func() time.Time, log *slog.Logger) (*SelfMadeCertificate, error) {
-	ca, key, err := loadCA(dataDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = createCA(dataDir, now()); err == nil {
-			ca, key, err = loadCA(dataDir)
-		}
-	}
+// NewSelfMadeCertificate makes the certificate of a server whose CA is what
+// NewServerCA made.
+func NewSelfMadeCertificate(serverCA []byte, hostnames []string, now func() time.Time, log *slog.Logger) (*SelfMadeCertificate, error) {
+	pair, err := tls.X509KeyPair(serverCA, serverCA)
 	if err != nil {
-		return nil, fmt.Errorf("the server's own CA in %s: %w", caDir(dataDir), err)
+		return nil, fmt.Errorf("the server's own CA: %w", err)
+	}
+	ca := pair.Leaf
+	key, ok := pair.PrivateKey.(crypto.Signer)
+	if !ok || !ca.IsCA {
+		return nil, errors.New("the server's own CA is not the certificate of a CA")
 	}
 	if !now().Before(ca.NotAfter) {
-		return nil, problem.Invalid("tls_certificate", "the server's own CA in %s expired on %s", caDir(dataDir), ca.NotAfter.Format(time.DateOnly)).
-			Hint("remove that directory for a new CA and give its fingerprint to all agents, or configure a certificate")
+		return nil, problem.Invalid("tls_certificate", "the server's own CA expired on %s", ca.NotAfter.Format(time.DateOnly)).
+			Hint("configure a certificate, and give the fingerprint of its CA to all agents")
 	}
 	s := &SelfMadeCertificate{ca: ca, caKey: key, hostnames: hostnames, now: now, log: log}
 	if _, err := s.GetCertificate(nil); err != nil {
@@ -146,88 +142,24 @@ func newTemplate(commonName string, now time.Time, lifetime time.Duration) (*x50
 	}, nil
 }
 
-func caDir(dataDir string) string { return filepath.Join(dataDir, "tls") }
-
-func loadCA(dataDir string) (*x509.Certificate, crypto.Signer, error) {
-	dir := caDir(dataDir)
-	if _, err := os.Stat(dir); err != nil {
-		return nil, nil, err
-	}
-	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key"))
-	if err != nil {
-		// Not ErrNotExist: a directory without its files is damage, and making a
-		// new CA would lock all agents out without a word.
-		return nil, nil, fmt.Errorf("%v; restore it from a backup, or remove the directory for a new CA and give its fingerprint to all agents", err) //nolint:errorlint // see above
-	}
-	key, ok := pair.PrivateKey.(crypto.Signer)
-	if !ok || !pair.Leaf.IsCA {
-		return nil, nil, errors.New("ca.crt is not the certificate of a CA")
-	}
-	return pair.Leaf, key, nil
-}
-
-// createCA makes the CA in a new directory and puts it in place as a whole, so
-// that neither a crash nor a second server can leave half of it.
-func createCA(dataDir string, now time.Time) error {
-	certificate, key, err := newCA(now)
-	if err != nil {
-		return err
-	}
-	temporary, err := os.MkdirTemp(dataDir, ".tls-")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(temporary) }() // gone already when the rename succeeded
-	if err := writeSynced(filepath.Join(temporary, "ca.key"), key, 0o600); err != nil {
-		return err
-	}
-	if err := writeSynced(filepath.Join(temporary, "ca.crt"), certificate, 0o644); err != nil {
-		return err
-	}
-	if err := errors.Join(syncDir(temporary), os.Rename(temporary, caDir(dataDir))); err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return nil // another server was first; its CA is the one
-		}
-		return err
-	}
-	return syncDir(dataDir)
-}
-
-// newCA makes the CA and gives certificate and key in PEM.
-func newCA(now time.Time) (certificate, key []byte, err error) {
+// NewServerCA makes a CA for the certificates of the server's own listener, and
+// gives its certificate and its private key in one PEM text.
+func NewServerCA(now time.Time) ([]byte, error) {
 	signer, err := pki.GenerateKey(pki.ECDSAP256)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	template, err := newTemplate("certctl server CA", now, caLifetime)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	template.IsCA = true
 	template.MaxPathLenZero = true
 	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 	der, err := x509.CreateCertificate(rand.Reader, template, template, signer.Public(), signer)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	key, err = pki.EncodeKey(signer)
-	return pki.Chain{der}.PEM(), key, err
-}
-
-// writeSynced writes a new file and waits until it is on the disk.
-func writeSynced(path string, data []byte, mode fs.FileMode) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(data)
-	return errors.Join(err, file.Sync(), file.Close())
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	key, err := pki.EncodeKey(signer)
+	return append(pki.Chain{der}.PEM(), key...), err
 }

@@ -2,13 +2,8 @@ package netx
 
 import (
 	"crypto/tls"
-	"errors"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,9 +12,18 @@ import (
 
 var discard = slog.New(slog.DiscardHandler)
 
-func newSelfMade(t testing.TB, dir string, now func() time.Time) *SelfMadeCertificate {
+func newServerCA(t testing.TB, now time.Time) []byte {
 	t.Helper()
-	s, err := NewSelfMadeCertificate(dir, []string{"localhost", "127.0.0.1"}, now, discard)
+	ca, err := NewServerCA(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca
+}
+
+func newSelfMade(t testing.TB, now func() time.Time) *SelfMadeCertificate {
+	t.Helper()
+	s, err := NewSelfMadeCertificate(newServerCA(t, now()), []string{"localhost", "127.0.0.1"}, now, discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +32,7 @@ func newSelfMade(t testing.TB, dir string, now func() time.Time) *SelfMadeCertif
 
 func TestSelfMadeCertificateIsTrustedByItsFingerprint(t *testing.T) {
 	t.Parallel()
-	s := newSelfMade(t, t.TempDir(), time.Now)
+	s := newSelfMade(t, time.Now)
 	address := listenTLS(t, ServerTLS(s, tls.VersionTLS13))
 	for _, host := range []string{"localhost", "127.0.0.1"} {
 		dialer := tls.Dialer{Config: PinnedTLSConfig(s.Fingerprint(), host)}
@@ -42,7 +46,7 @@ func TestSelfMadeCertificateIsTrustedByItsFingerprint(t *testing.T) {
 
 func TestTLS12IsRefusedUnlessAllowed(t *testing.T) {
 	t.Parallel()
-	s := newSelfMade(t, t.TempDir(), time.Now)
+	s := newSelfMade(t, time.Now)
 	for version, want := range map[uint16]string{tls.VersionTLS13: "protocol version", tls.VersionTLS12: ""} {
 		config := PinnedTLSConfig(s.Fingerprint(), "localhost")
 		config.MaxVersion = tls.VersionTLS12
@@ -55,56 +59,10 @@ func TestTLS12IsRefusedUnlessAllowed(t *testing.T) {
 	}
 }
 
-func TestSelfMadeCAStaysAndIsPrivate(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	first := newSelfMade(t, dir, time.Now)
-	second := newSelfMade(t, dir, time.Now)
-	if first.Fingerprint() != second.Fingerprint() {
-		t.Error("the second start made another CA")
-	}
-	for name, want := range map[string]fs.FileMode{".": 0o700, "ca.key": 0o600} {
-		info, err := os.Stat(filepath.Join(dir, "tls", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if info.Mode().Perm() != want {
-			t.Errorf("%s has the mode %o, want %o", name, info.Mode().Perm(), want)
-		}
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 1 {
-		t.Errorf("the data directory holds %v (%v), want tls only", entries, err)
-	}
-}
-
-func TestServersThatStartTogetherShareOneCA(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	fingerprints := make([]string, 8)
-	var starts sync.WaitGroup
-	for i := range fingerprints {
-		starts.Go(func() {
-			s, err := NewSelfMadeCertificate(dir, []string{"localhost"}, time.Now, discard)
-			if err != nil {
-				t.Errorf("start %d: %v", i, err)
-				return
-			}
-			fingerprints[i] = s.Fingerprint()
-		})
-	}
-	starts.Wait()
-	for _, f := range fingerprints {
-		if f != fingerprints[0] {
-			t.Fatalf("several CAs: %v", fingerprints)
-		}
-	}
-}
-
 func TestSelfMadeLeafIsRenewedInTime(t *testing.T) {
 	t.Parallel()
 	c := newClock()
-	s := newSelfMade(t, t.TempDir(), c.Now)
+	s := newSelfMade(t, c.Now)
 	get := func() *tls.Certificate {
 		t.Helper()
 		leaf, err := s.GetCertificate(nil)
@@ -131,10 +89,12 @@ func TestSelfMadeLeafIsRenewedInTime(t *testing.T) {
 func TestLeafDoesNotOutliveItsCA(t *testing.T) {
 	t.Parallel()
 	c := newClock()
-	dir := t.TempDir()
-	newSelfMade(t, dir, c.Now)
+	ca := newServerCA(t, c.Now())
 	c.advance(caLifetime - 24*time.Hour)
-	s := newSelfMade(t, dir, c.Now)
+	s, err := NewSelfMadeCertificate(ca, []string{"localhost"}, c.Now, discard)
+	if err != nil {
+		t.Fatal(err)
+	}
 	leaf, err := s.GetCertificate(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -144,28 +104,31 @@ func TestLeafDoesNotOutliveItsCA(t *testing.T) {
 	}
 }
 
-func TestExpiredCAStopsTheStart(t *testing.T) {
+func TestServersWithOneCAAreTrustedAsOne(t *testing.T) {
 	t.Parallel()
-	c := newClock()
-	dir := t.TempDir()
-	newSelfMade(t, dir, c.Now)
-	c.advance(caLifetime + time.Hour)
-	_, err := NewSelfMadeCertificate(dir, []string{"localhost"}, c.Now, discard)
-	if p, ok := problem.As(err); !ok || p.Remedy == "" || !strings.Contains(p.Message, "expired") {
-		t.Errorf("got %v, want a problem that says that the CA expired and what to do", err)
+	ca := newServerCA(t, time.Now())
+	var fingerprints []string
+	for range 2 {
+		s, err := NewSelfMadeCertificate(ca, []string{"localhost"}, time.Now, discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fingerprints = append(fingerprints, s.Fingerprint())
+	}
+	if fingerprints[0] != fingerprints[1] {
+		t.Errorf("two servers with one CA show %v", fingerprints)
 	}
 }
 
-func TestDamagedCAIsNotReplaced(t *testing.T) {
+func TestACAThatCannotBeUsedStopsTheStart(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	newSelfMade(t, dir, time.Now)
-	if err := os.Remove(filepath.Join(dir, "tls", "ca.key")); err != nil {
-		t.Fatal(err)
+	c := newClock()
+	ca := newServerCA(t, c.Now())
+	c.advance(caLifetime + time.Hour)
+	_, err := NewSelfMadeCertificate(ca, []string{"localhost"}, c.Now, discard)
+	if p, ok := problem.As(err); !ok || p.Remedy == "" || !strings.Contains(p.Message, "expired") {
+		t.Errorf("got %v, want a problem that says that the CA expired and what to do", err)
 	}
-	_, err := NewSelfMadeCertificate(dir, []string{"localhost"}, time.Now, discard)
-	checkError(t, err, "restore it from a backup")
-	if errors.Is(err, fs.ErrNotExist) {
-		t.Error("the damage reads like a first start")
-	}
+	_, err = NewSelfMadeCertificate(ca[:len(ca)/2], []string{"localhost"}, time.Now, discard)
+	checkError(t, err, "the server's own CA")
 }

@@ -81,7 +81,7 @@ func newClient(t *testing.T, config *tls.Config) *http.Client {
 
 func TestServeSpeaksHTTP2OverPinnedTLS(t *testing.T) {
 	t.Parallel()
-	certificate := newSelfMade(t, t.TempDir(), time.Now)
+	certificate := newSelfMade(t, time.Now)
 	s := start(t, time.Minute, ServerTLS(certificate, tls.VersionTLS13), func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "hello")
 	})

@@ -17,18 +17,7 @@ import (
 	"github.com/certctl-io/certctl/internal/config"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
-// runAsCommand is the variable that makes this test program certctl itself, so
-// that scripts run it as a process of its own.
-const runAsCommand = "TEST_RUN_AS_CERTCTL"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(runAsCommand) != "" {
-		os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, pretendToServe))
-	}
-	os.Exit(m.Run())
-}
+var update = flag.Bool("update", false, "write the golden files and those of the scripts anew")
 
 // pretendToServe shows what a server would have been started with.
 func pretendToServe(_ context.Context, settings *config.Effective, stdout io.Writer) error {

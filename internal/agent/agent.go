@@ -37,11 +37,13 @@ var ErrRevoked = errors.New("this agent was revoked on the server")
 // Config says how an agent runs.
 type Config struct {
 	StateDir string
-	Kinds    map[string]targets.Kind // by name; Kinds gives all of them
+	Kinds    map[string]targets.Kind  // by name; Kinds gives all of them
+	Stores   map[string]targets.Store // by name, for kinds that write to more than files
 	Version  string
 	Logger   *slog.Logger
 	Now      func() time.Time
 
+	CAFile    string            // whose CAs are trusted as they are at each time, see netx.ReadCAFile; empty for those of the identity
 	Transport http.RoundTripper // nil for connections that trust the server as the identity says
 	Parallel  int               // tasks that are worked on at once; 0 for 8
 	RetryMin  time.Duration     // first pause after a failed call; 0 for 1 s
@@ -80,11 +82,20 @@ func New(config Config) (*Agent, error) {
 		return nil, notEnrolled(config.StateDir)
 	}
 	a := &Agent{config: config, identity: identity, now: config.Now, log: config.Logger.With("agent", identity.Name)}
-	if a.client, err = newClient(identity, config.Version, config.Now, config.Transport); err != nil {
+	transport := config.Transport
+	if transport == nil && config.CAFile != "" && identity.CASHA256 == "" {
+		if transport, err = follow(config.CAFile, identity); err != nil {
+			return nil, err
+		}
+	}
+	if a.client, err = newClient(identity, config.Version, config.Now, transport); err != nil {
 		return nil, err
 	}
 	if a.engine, err = targets.NewEngine(config.StateDir, config.Now); err != nil {
 		return nil, err
+	}
+	for name, store := range config.Stores {
+		a.engine.AddStore(name, store)
 	}
 	if a.keys, err = newKeyStore(config.StateDir); err != nil {
 		return nil, err
@@ -147,6 +158,12 @@ func (a *Agent) Run(ctx context.Context) error {
 		held.hold(r.TaskID)
 		handIn(r)
 	}
+
+	keepCtx, stopKeeping := context.WithCancel(ctx)
+	var keeping sync.WaitGroup
+	keeping.Go(func() { a.engine.Keep(keepCtx, a.client.kept, a.log) })
+	defer keeping.Wait()
+	defer stopKeeping()
 
 	a.log.InfoContext(ctx, "agent runs", "agent_id", a.identity.AgentID, "server", a.identity.Server, "version", a.config.Version, "results_left", len(left))
 	err = a.poll(ctx, held)

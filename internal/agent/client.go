@@ -24,6 +24,7 @@ import (
 
 const (
 	callTimeout = 30 * time.Second // of a call that does not wait for work
+	keptTimeout = 3 * time.Second  // of a question that something waits for which is to be right within seconds
 	dialTimeout = 10 * time.Second
 
 	// A connection that is silent this long is asked for a sign of life, so
@@ -124,6 +125,15 @@ func (c *client) poll(ctx context.Context, r agentapi.PollRequest) (agentapi.Pol
 // submit hands in the result of a task.
 func (c *client) submit(ctx context.Context, r result) error {
 	return c.post(ctx, r.Path, callTimeout, r.Body, nil)
+}
+
+// kept asks whether a target is still to stay as it was deployed.
+func (c *client) kept(ctx context.Context, targetID string) (bool, error) {
+	err := c.post(ctx, agentapi.WithID(agentapi.PathTargetKept, targetID), keptTimeout, struct{}{}, nil)
+	if refused(err) == problem.KindNotFound {
+		return false, nil
+	}
+	return true, err
 }
 
 // health asks whether the server answers at all.

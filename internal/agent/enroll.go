@@ -6,9 +6,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/certctl-io/certctl/internal/agentapi"
@@ -24,11 +26,16 @@ type Enrolment struct {
 	Token    secret.String     // enrolment token
 	CASHA256 string            // fingerprint of the server's CA to pin; empty to verify by CAs
 	CAs      string            // PEM of the CAs to trust; empty for the system's
+	CAFile   string            // file to read them from, see netx.ReadCAFile
 	Name     string            // of the agent; empty for the host's name
 	Labels   map[string]string // of the agent
 	Force    bool              // leave behind the agent that the state directory holds
 	Version  string
 	Now      func() time.Time
+
+	// KubernetesTokenFile holds a token of the ServiceAccount that this pod runs
+	// as. An agent that has lost its state comes in again by it.
+	KubernetesTokenFile string
 
 	Transport http.RoundTripper // nil for connections that trust the server as said above
 }
@@ -64,6 +71,13 @@ func (e Enrolment) identity() (Identity, error) {
 		return Identity{}, err
 	}
 	wanted := Identity{Server: server.String(), CAs: e.CAs}
+	if e.CAFile != "" {
+		text, err := netx.ReadCAFile(e.CAFile)
+		if err != nil {
+			return Identity{}, problem.Invalid("ca-file", "it cannot be read: %v", err)
+		}
+		wanted.CAs = string(text)
+	}
 	if e.CASHA256 != "" {
 		if wanted.CASHA256, err = netx.ParseFingerprint(e.CASHA256); err != nil {
 			return Identity{}, err
@@ -104,7 +118,7 @@ func (e Enrolment) trust(stored, wanted Identity) (Identity, error) {
 
 // prepare makes the agent's key. It is on disk before the server hears of it.
 func (e Enrolment) prepare(identity Identity) (Identity, error) {
-	if e.Token.Empty() {
+	if e.Token.Empty() && e.KubernetesTokenFile == "" {
 		return Identity{}, problem.Invalid("token", "there is no enrolment token").
 			Hint("make one on the server with \"certctl tokens create\", and give it in CERTCTL_AGENT_TOKEN or with --token-file")
 	}
@@ -128,6 +142,9 @@ func (e Enrolment) join(ctx context.Context, identity Identity) (Identity, error
 		return Identity{}, err
 	}
 	request := agentapi.MakeEnrollRequest(identity.key, e.Token.Reveal(), name, e.Now())
+	if request.KubernetesToken, err = e.kubernetesToken(); err != nil {
+		return Identity{}, err
+	}
 	request.Labels, request.Version, request.OS = e.Labels, e.Version, runtime.GOOS+"/"+runtime.GOARCH
 	answer, err := client.enroll(ctx, request)
 	if err != nil {
@@ -136,6 +153,27 @@ func (e Enrolment) join(ctx context.Context, identity Identity) (Identity, error
 	now := e.Now().UTC()
 	identity.AgentID, identity.Name, identity.ServerID, identity.EnrolledAt = answer.AgentID, answer.Name, answer.ServerID, &now
 	return identity, identity.write(e.StateDir)
+}
+
+// maxKubernetesToken is more than any ServiceAccount token has.
+const maxKubernetesToken = 16 << 10
+
+// kubernetesToken reads the token as it is now: Kubernetes replaces it while it
+// is in date.
+func (e Enrolment) kubernetesToken() (string, error) {
+	if e.KubernetesTokenFile == "" {
+		return "", nil
+	}
+	file, err := os.Open(e.KubernetesTokenFile)
+	if err != nil {
+		return "", problem.Invalid("kubernetes-token", "it cannot be read: %v", err)
+	}
+	defer func() { _ = file.Close() }()
+	text, err := io.ReadAll(io.LimitReader(file, maxKubernetesToken))
+	if err != nil {
+		return "", problem.Invalid("kubernetes-token", "it cannot be read: %v", err)
+	}
+	return strings.TrimSpace(string(text)), nil
 }
 
 func (e Enrolment) name() (string, error) {

@@ -47,6 +47,10 @@ type server struct {
 	requests int
 	waiting  int // polls that wait for work
 	steering steering
+
+	shown      netx.ServerCertificate
+	handshakes int
+	kubernetes []string // tokens that agents showed when they joined
 }
 
 // steering changes how requests are answered.
@@ -65,31 +69,20 @@ type submission struct {
 
 func newServer(t *testing.T) *server {
 	t.Helper()
-	ca, err := netx.NewServerCA(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, err := netx.NewSelfMadeCertificate(ca, []string{"127.0.0.1"}, time.Now, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	certificate := newCertificate(t)
 	s := &server{
-		t: t, ca: certificate.Fingerprint(), work: make(chan agentapi.Task, 100), none: make(chan struct{}),
+		t: t, shown: certificate, ca: certificate.Fingerprint(), work: make(chan agentapi.Task, 100), none: make(chan struct{}),
 		agents: map[string]ed25519.PublicKey{}, used: map[string]bool{},
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("POST "+agentapi.BasePath+agentapi.PathEnroll, s.enroll)
 	mux.HandleFunc("POST "+agentapi.BasePath+agentapi.PathPoll, s.authenticated(s.poll))
-	for _, path := range []string{agentapi.PathOrderCSR, agentapi.PathOrderFailure, agentapi.PathDeploymentResult} {
+	for _, path := range []string{agentapi.PathOrderCSR, agentapi.PathOrderFailure, agentapi.PathDeploymentResult, agentapi.PathTargetKept} {
 		mux.HandleFunc("POST "+agentapi.BasePath+path, s.authenticated(s.submit))
 	}
 	s.http = httptest.NewUnstartedServer(s.steered(mux))
-	leaf, err := certificate.GetCertificate(&tls.ClientHelloInfo{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.http.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*leaf}}
+	s.http.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: s.handshake}
 	s.http.EnableHTTP2 = true
 	s.http.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	s.http.StartTLS()
@@ -98,6 +91,48 @@ func newServer(t *testing.T) *server {
 		s.http.Close()
 	})
 	return s
+}
+
+// newCertificate makes a certificate with a CA of its own.
+func newCertificate(t *testing.T) netx.ServerCertificate {
+	t.Helper()
+	ca, err := netx.NewServerCA(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := netx.NewSelfMadeCertificate(ca, []string{"127.0.0.1"}, time.Now, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certificate
+}
+
+// handshake shows the certificate that the server has now.
+func (s *server) handshake(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.handshakes++
+	leaf, err := s.shown.GetCertificate(hello)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*leaf}, NextProtos: []string{"h2", "http/1.1"}}, nil
+}
+
+// shows has new connections get another certificate, and breaks off those there
+// are.
+func (s *server) shows(certificate netx.ServerCertificate) {
+	s.mu.Lock()
+	s.shown = certificate
+	s.mu.Unlock()
+	s.http.CloseClientConnections()
+}
+
+// shaken counts the handshakes that were begun.
+func (s *server) shaken() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.handshakes
 }
 
 // steered counts requests, and refuses or loses those that the test wants to
@@ -140,6 +175,7 @@ func (s *server) enroll(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.kubernetes = append(s.kubernetes, request.KubernetesToken)
 	agentID := ""
 	for known, key := range s.agents {
 		if key.Equal(ed25519.PublicKey(request.PublicKey)) {
@@ -302,10 +338,15 @@ func start(t *testing.T, stateDir string) *running {
 // stopped.
 func startWith(t *testing.T, stateDir string, grace time.Duration) *running {
 	t.Helper()
-	a, err := agent.New(agent.Config{
+	return startAs(t, agent.Config{
 		StateDir: stateDir, Kinds: kinds.All(), Version: "test", Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Now: time.Now,
 		RetryMin: 5 * time.Millisecond, RetryMax: 40 * time.Millisecond, Grace: grace,
 	})
+}
+
+func startAs(t *testing.T, config agent.Config) *running {
+	t.Helper()
+	a, err := agent.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}

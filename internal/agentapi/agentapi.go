@@ -33,9 +33,10 @@ const (
 	PathOrderCSR         = "/agent/orders/{id}/csr"         // CSRSubmission
 	PathOrderFailure     = "/agent/orders/{id}/failure"     // TaskFailure
 	PathDeploymentResult = "/agent/deployments/{id}/result" // targets.Report
+	PathTargetKept       = "/agent/targets/{id}/kept"       // no body: whether the target is still to stay as it was deployed
 )
 
-// WithID fills the id of an order or a deployment into one of the paths.
+// WithID fills the id of an order, a deployment or a target into one of the paths.
 func WithID(path, id string) string {
 	return strings.Replace(path, "{id}", url.PathEscape(id), 1)
 }
@@ -74,6 +75,8 @@ type EnrollRequest struct {
 	Labels    map[string]string `json:"labels,omitempty" doc:"Labels of the agent; those of the token win"`
 	Version   string            `json:"version,omitempty" doc:"Version of the agent's program"`
 	OS        string            `json:"os,omitempty" doc:"Operating system and architecture" example:"linux/amd64"`
+
+	KubernetesToken string `json:"kubernetes_token,omitempty" maxLength:"16384" doc:"Token of the ServiceAccount that the agent's pod runs as. An agent that has joined with one may come in again with it, and needs no enrolment token then"`
 }
 
 // EnrollResponse tells an agent who it is now, and for whom.

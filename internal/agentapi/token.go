@@ -89,7 +89,7 @@ func (t Token) Verify(key ed25519.PublicKey, audience string, now time.Time) (Cl
 	var c jwt.Claims
 	if err := t.jwt.Claims(key, &c); err != nil {
 		return Claims{}, problem.Unauthenticated("the token is not signed with the key of agent %s", t.AgentID).
-			Hint("enrol the agent again if its identity was restored from elsewhere")
+			Hint("enrol the agent again if its identity was restored from elsewhere; in Kubernetes, run one pod under a name")
 	}
 	switch {
 	case c.Issuer != t.AgentID || c.Subject != t.AgentID:

@@ -22,6 +22,7 @@ import (
 	"github.com/certctl-io/certctl/internal/access"
 	"github.com/certctl-io/certctl/internal/config"
 	"github.com/certctl-io/certctl/internal/db"
+	"github.com/certctl-io/certctl/internal/kube"
 	"github.com/certctl-io/certctl/internal/netx"
 	"github.com/certctl-io/certctl/internal/queue"
 	"github.com/certctl-io/certctl/internal/secret"
@@ -33,11 +34,15 @@ type Options struct {
 	Settings *config.Server
 	Logger   *slog.Logger
 	Now      func() time.Time
+
+	// Cluster is the Kubernetes cluster that the server runs in; nil to find out.
+	Cluster *kube.Config
 }
 
 // App is a server that runs.
 type App struct {
 	settings *config.Server
+	cluster  *kube.Config
 	log      *slog.Logger
 	now      func() time.Time
 	started  time.Time
@@ -71,7 +76,7 @@ func Run(ctx context.Context, o Options, stdout io.Writer) error {
 // Start starts a server. It serves when Start returns, and until ctx ends;
 // Wait tells when it has stopped.
 func Start(ctx context.Context, o Options) (*App, error) {
-	a := &App{settings: o.Settings, log: o.Logger, now: o.Now, started: o.Now(), stopping: make(chan struct{})}
+	a := &App{settings: o.Settings, cluster: o.Cluster, log: o.Logger, now: o.Now, started: o.Now(), stopping: make(chan struct{})}
 	if err := a.start(ctx); err != nil {
 		return nil, errors.Join(err, a.close())
 	}
@@ -98,7 +103,8 @@ func (a *App) start(ctx context.Context) error {
 func (a *App) openDatabase(ctx context.Context) error {
 	var err error
 	a.db, err = db.Open(ctx, db.Options{
-		URL: a.settings.DatabaseURL.Reveal(), DataDir: a.settings.DataDir, MaxConns: a.settings.DatabaseMaxConns,
+		URL: a.settings.DatabaseURL.Reveal(), Password: a.settings.DatabasePassword.Reveal(), Wait: a.settings.DatabaseWait,
+		DataDir: a.settings.DataDir, MaxConns: a.settings.DatabaseMaxConns,
 		Replica: a.replica(), Logger: a.log,
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/certctl-io/certctl/internal/agentapi"
 	"github.com/certctl-io/certctl/internal/api"
 	"github.com/certctl-io/certctl/internal/audit"
+	"github.com/certctl-io/certctl/internal/config"
 	"github.com/certctl-io/certctl/internal/deployment"
 	"github.com/certctl-io/certctl/internal/fleet"
 	"github.com/certctl-io/certctl/internal/inventory"
@@ -23,7 +25,9 @@ import (
 	"github.com/certctl-io/certctl/internal/issuer"
 	"github.com/certctl-io/certctl/internal/issuers/local"
 	"github.com/certctl-io/certctl/internal/jobs"
+	"github.com/certctl-io/certctl/internal/kube"
 	"github.com/certctl-io/certctl/internal/pki"
+	"github.com/certctl-io/certctl/internal/problem"
 	"github.com/certctl-io/certctl/internal/profile"
 	"github.com/certctl-io/certctl/internal/queue"
 	"github.com/certctl-io/certctl/internal/status"
@@ -85,11 +89,16 @@ func (a *App) build(ctx context.Context) error {
 	f.inventory = inventory.New(inventory.Config{
 		DB: a.db, Profiles: f.profiles, Issuers: f.issuers, Targets: f.deployments, Orders: f.issuance, Status: f.status, Now: a.now,
 	})
+	kubernetes, err := a.kubernetes()
+	if err != nil {
+		return err
+	}
 	f.fleet, err = fleet.NewService(fleet.Options{
-		DB:       a.db,
-		Builders: map[string]fleet.Builder{agentapi.TaskCSR: f.issuance.BuildCSR, agentapi.TaskDeploy: f.deployments.Build},
-		Leavers:  []fleet.Leaver{f.issuance.LeaveAgent, f.deployments.LeaveAgent},
-		ServerID: a.serverID, MaxWait: a.settings.PollWait, Now: a.now, Logger: a.log,
+		DB:         a.db,
+		Builders:   map[string]fleet.Builder{agentapi.TaskCSR: f.issuance.BuildCSR, agentapi.TaskDeploy: f.deployments.Build},
+		Leavers:    []fleet.Leaver{f.issuance.LeaveAgent, f.deployments.LeaveAgent},
+		Returners:  []fleet.Returner{f.issuance.ReturnAgent},
+		Kubernetes: kubernetes, ServerID: a.serverID, MaxWait: a.settings.PollWait, Now: a.now, Logger: a.log,
 	})
 	if err != nil {
 		return err
@@ -101,6 +110,25 @@ func (a *App) build(ctx context.Context) error {
 	}
 	a.runner, err = a.buildRunner()
 	return err
+}
+
+// kubernetes gives what has the ServiceAccount tokens of agents reviewed; nil
+// where nothing has.
+func (a *App) kubernetes() (fleet.Kubernetes, error) {
+	wanted := a.settings.KubernetesTokenReview
+	cluster, found := kube.InCluster(os.Getenv, kube.CredentialsDir)
+	if a.cluster != nil {
+		cluster, found = *a.cluster, true
+	}
+	if wanted == config.ReviewOff || wanted == config.ReviewAuto && !found {
+		return nil, nil
+	}
+	if !found {
+		return nil, problem.Invalid("kubernetes_token_review", "it is on, but there are no credentials for the API server of a Kubernetes cluster here").
+			Hint("mount the ServiceAccount token into the server's pod, or set it to auto")
+	}
+	a.log.Info("the Kubernetes tokens of agents are reviewed", "api_server", net.JoinHostPort(cluster.Host, cluster.Port), "audience", a.settings.KubernetesAudience)
+	return kube.NewReviewer(cluster, a.settings.KubernetesAudience)
 }
 
 func (a *App) buildAPI(jobQueue *queue.Inserter) (*api.API, error) {

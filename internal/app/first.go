@@ -11,8 +11,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/certctl-io/certctl/internal/db"
 	"github.com/certctl-io/certctl/internal/id"
 	"github.com/certctl-io/certctl/internal/problem"
@@ -28,27 +26,11 @@ const (
 	settingServerCA = "server_ca"
 )
 
-// openDataDir makes the data directory and takes its lock: two servers on one
-// SQLite file would each believe that the jobs of the other are lost.
+// openDataDir makes the data directory and takes its lock.
 func (a *App) openDataDir(context.Context) error {
-	dir := a.settings.DataDir
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return problem.Invalid("data_dir", "%s cannot be made: %v", dir, err).Hint("make it by hand, owned by the user that runs certctl")
-	}
-	lock, err := os.OpenFile(filepath.Join(dir, "certctl.lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return problem.Invalid("data_dir", "%s cannot be written: %v", dir, err).Hint("give it to the user that runs certctl")
-	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = lock.Close() // nothing was written
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return problem.Conflict("another certctl server runs on the data directory %s", dir).
-				Hint("stop it, or choose another data_dir")
-		}
-		return fmt.Errorf("lock data directory %s: %w", dir, err)
-	}
-	a.lock = lock
-	return nil
+	var err error
+	a.lock, err = db.LockDataDir(a.settings.DataDir)
+	return err
 }
 
 // openBox finds the master key and makes sure that the secrets in the database
@@ -148,6 +130,11 @@ func (a *App) firstStart(ctx context.Context) error {
 		})
 		if err != nil {
 			return fmt.Errorf("prepare the first start: %w", err)
+		}
+		if token := a.settings.BootstrapEnrolmentToken; !token.Empty() {
+			if err := a.features.fleet.EnsureGiven(ctx, token); err != nil {
+				return err
+			}
 		}
 		given := a.settings.BootstrapAPIKeys()
 		for _, key := range given {

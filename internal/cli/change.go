@@ -151,7 +151,7 @@ type archiveCmd struct {
 
 // Help is the long help of the command.
 func (archiveCmd) Help() string {
-	return `Its targets are released. What is deployed stays and is served until it expires; to make it invalid, revoke it. "certctl restore"
+	return `Its targets are released. What is deployed stays and is served until it expires; to make it invalid, revoke it. "certctl unarchive"
 takes it back.`
 }
 
@@ -172,19 +172,19 @@ func (c archiveCmd) Run(s *session) error {
 	return s.reportDone(c.Certificate, "certificate %s is archived", c.Certificate)
 }
 
-type restoreCmd struct{ certificateArg }
+type unarchiveCmd struct{ certificateArg }
 
 // Help is the long help of the command.
-func (restoreCmd) Help() string {
+func (unarchiveCmd) Help() string {
 	return `Archiving released its targets, so that it is issued anew when it is given one.
 
 Examples:
-  certctl restore www.example.com
+  certctl unarchive www.example.com
   certctl targets update web-1-nginx --certificate www.example.com`
 }
 
 // Run takes the certificate back.
-func (c restoreCmd) Run(s *session) error {
+func (c unarchiveCmd) Run(s *session) error {
 	api, err := s.connect()
 	if err != nil {
 		return err
@@ -194,7 +194,7 @@ func (c restoreCmd) Run(s *session) error {
 		return err
 	}
 	return certificates().report(s, certificate,
-		"certificate %s is restored and waits for a target: certctl targets update TARGET --certificate %[1]s", certificate.Name)
+		"certificate %s is taken back and waits for a target: certctl targets update TARGET --certificate %[1]s", certificate.Name)
 }
 
 type chainCmd struct {

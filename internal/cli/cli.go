@@ -36,17 +36,17 @@ type commands struct {
 	Logout   logoutCmd   `cmd:"" group:"start" help:"Forget a login."`
 	Contexts contextsCmd `cmd:"" group:"start" help:"List logins and choose one."`
 
-	Issue    issueCmd    `cmd:"" group:"certificates" help:"Make a certificate and put it on its targets."`
-	Renew    renewCmd    `cmd:"" group:"certificates" help:"Get a new version of a certificate now."`
-	Deploy   deployCmd   `cmd:"" group:"certificates" help:"Put a certificate on its targets again."`
-	Revoke   revokeCmd   `cmd:"" group:"certificates" help:"Revoke a certificate."`
-	Archive  archiveCmd  `cmd:"" group:"certificates" help:"End a certificate: it is not renewed any more."`
-	Restore  restoreCmd  `cmd:"" group:"certificates" help:"Take an archived certificate back."`
-	Wait     waitCmd     `cmd:"" group:"certificates" help:"Wait until a certificate, an order or a deployment is done."`
-	Chain    chainCmd    `cmd:"" group:"certificates" help:"Print the CA certificates of an issuer."`
-	Get      getCmd      `cmd:"" group:"look" help:"Show one object."`
-	List     listCmd     `cmd:"" group:"look" help:"List objects."`
-	Describe describeCmd `cmd:"" group:"look" help:"Tell the whole story of an object, with its timeline."`
+	Issue     issueCmd     `cmd:"" group:"certificates" help:"Make a certificate and put it on its targets."`
+	Renew     renewCmd     `cmd:"" group:"certificates" help:"Get a new version of a certificate now."`
+	Deploy    deployCmd    `cmd:"" group:"certificates" help:"Put a certificate on its targets again."`
+	Revoke    revokeCmd    `cmd:"" group:"certificates" help:"Revoke a certificate."`
+	Archive   archiveCmd   `cmd:"" group:"certificates" help:"End a certificate: it is not renewed any more."`
+	Unarchive unarchiveCmd `cmd:"" group:"certificates" help:"Take an archived certificate back."`
+	Wait      waitCmd      `cmd:"" group:"certificates" help:"Wait until a certificate, an order or a deployment is done."`
+	Chain     chainCmd     `cmd:"" group:"certificates" help:"Print the CA certificates of an issuer."`
+	Get       getCmd       `cmd:"" group:"look" help:"Show one object."`
+	List      listCmd      `cmd:"" group:"look" help:"List objects."`
+	Describe  describeCmd  `cmd:"" group:"look" help:"Tell the whole story of an object, with its timeline."`
 
 	Apply       applyCmd       `cmd:"" group:"manage" help:"Make the server match YAML files."`
 	Agents      agentsCmd      `cmd:"" group:"manage" help:"Agents: list, label, rename, revoke."`
@@ -59,6 +59,8 @@ type commands struct {
 
 	Ping       pingCmd       `cmd:"" group:"server" help:"Wait until a server is ready and answers."`
 	Server     serverCmd     `cmd:"" group:"server" help:"Run the server."`
+	Backup     backupCmd     `cmd:"" group:"server" help:"Back up a server while it runs."`
+	Restore    restoreCmd    `cmd:"" group:"server" help:"Bring a server back from a backup."`
 	Config     configCmd     `cmd:"" group:"server" help:"Print the settings of the server in force and where each comes from."`
 	Completion completionCmd `cmd:"" group:"server" help:"Print the completion script of a shell."`
 	Version    versionCmd    `cmd:"" group:"server" help:"Print the version."`

@@ -29,7 +29,7 @@ type issueCmd struct {
 // newTarget describes a target that is made together with its certificate.
 type newTarget struct {
 	Agent string `placeholder:"AGENT" complete:"agent" help:"Make a target for it on this agent."`
-	Kind  string `placeholder:"KIND" help:"Kind of that target: file, nginx, haproxy or exec."`
+	Kind  string `placeholder:"KIND" help:"Kind of that target: file, nginx, haproxy, exec or kubernetes."`
 	settings
 }
 

@@ -111,7 +111,7 @@ func (c listDeployments) Run(s *session) error {
 type listTargets struct {
 	listing
 	Agent       string `placeholder:"NAME" complete:"agent" help:"Only on this agent."`
-	Kind        string `placeholder:"KIND" help:"Only of this kind: file, nginx, haproxy or exec."`
+	Kind        string `placeholder:"KIND" help:"Only of this kind: file, nginx, haproxy, exec or kubernetes."`
 	Certificate string `placeholder:"NAME" complete:"certificate" help:"Only for this certificate."`
 }
 

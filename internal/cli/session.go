@@ -94,7 +94,9 @@ func (s *session) connection() (connection, error) {
 
 // given is what flags and variables say.
 func (s *session) given() (connection, error) {
-	c := connection{URL: normalURL(s.URL), APIKey: strings.TrimSpace(os.Getenv("CERTCTL_API_KEY")), CASHA256: s.CASHA256, CAFile: s.CAFile}
+	// What a server is given as bootstrap_api_key may be several keys.
+	key, _, _ := strings.Cut(os.Getenv("CERTCTL_API_KEY"), ",")
+	c := connection{URL: normalURL(s.URL), APIKey: strings.TrimSpace(key), CASHA256: s.CASHA256, CAFile: s.CAFile}
 	if c.APIKey != "" && s.APIKeyFile != "" {
 		return c, problem.Invalid("api-key-file", "there are a file with a key and CERTCTL_API_KEY").Hint("give one of them")
 	}

@@ -17,7 +17,7 @@ type targetsCmd struct {
 type targetCreateCmd struct {
 	Name        string `arg:"" help:"Name of the target."`
 	Agent       string `required:"" placeholder:"AGENT" complete:"agent" help:"The agent that deploys there."`
-	Kind        string `required:"" placeholder:"KIND" complete:"target-kind" help:"What it is: file, nginx, haproxy or exec."`
+	Kind        string `required:"" placeholder:"KIND" complete:"target-kind" help:"What it is: file, nginx, haproxy, exec or kubernetes."`
 	Certificate string `placeholder:"NAME" complete:"certificate" help:"The certificate that goes there."`
 	settings
 }

@@ -19,6 +19,8 @@ type Agent struct {
 	LastSeenAt *time.Time        `json:"last_seen_at,omitempty"`
 	RevokedAt  *time.Time        `json:"revoked_at,omitempty"`
 	Revision   int               `json:"revision"`
+
+	KubernetesIdentity string `json:"kubernetes_identity,omitempty"`
 }
 
 // Agents lists agents.

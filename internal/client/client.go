@@ -29,7 +29,7 @@ type Options struct {
 	URL       string            // such as https://certctl.example.com:8443
 	APIKey    secret.String     // empty for the public operations
 	CASHA256  string            // SHA-256 fingerprint of the server's CA; empty to trust the system's CAs
-	CAFile    string            // PEM file with the CAs to trust instead of the system's
+	CAFile    string            // PEM file with the CAs to trust instead of the system's; see netx.ReadCAFile
 	Timeout   time.Duration     // of one attempt; 0 for 30 s
 	UserAgent string            // empty for "certctl-client"
 	Transport http.RoundTripper // nil for a real connection with the TLS settings above

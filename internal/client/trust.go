@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net"
 	"net/url"
-	"os"
 
 	"github.com/certctl-io/certctl/internal/netx"
 	"github.com/certctl-io/certctl/internal/pki"
@@ -24,7 +23,7 @@ func tlsConfig(o Options, host string) (*tls.Config, error) {
 		}
 		return netx.PinnedTLSConfig(pin, host), nil
 	case o.CAFile != "":
-		pem, err := os.ReadFile(o.CAFile)
+		pem, err := netx.ReadCAFile(o.CAFile)
 		if err != nil {
 			return nil, problem.Invalid("ca_file", "%s cannot be read: %v", o.CAFile, rootCause(err))
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/certctl-io/certctl/internal/problem"
 )
 
-// minBootstrapKey is the length below which a preset admin key is too easily
+// minBootstrapKey is the length below which a preset credential is too easily
 // guessed.
 const minBootstrapKey = 24
 
@@ -25,6 +25,7 @@ func (e *Effective) check() []*problem.Error {
 	checks := []*problem.Error{
 		e.checkDataDir(),
 		e.checkDatabaseURL(),
+		e.checkDatabasePassword(),
 		e.checkDatabaseMaxConns(),
 		checkAddress("listen", e.Listen),
 		checkURL("public_url", e.PublicURL, "https", false),
@@ -34,6 +35,7 @@ func (e *Effective) check() []*problem.Error {
 		e.checkHostnames(),
 		e.checkEncryptionKey(),
 		e.checkBootstrapKey(),
+		e.checkBootstrapToken(),
 	}
 	var found []*problem.Error
 	for _, p := range checks {
@@ -62,9 +64,16 @@ func (e *Effective) checkDatabaseURL() *problem.Error {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
 		return problem.Invalid("database_url", "it is not the URL of a PostgreSQL database").
-			Hint("write postgres://user:password@host:5432/database, with special characters of the password percent-encoded, or leave it out for SQLite")
+			Hint("write postgres://user:password@host:5432/database, with special characters of the password percent-encoded or the password in database_password, or leave it out for SQLite")
 	}
 	return nil
+}
+
+func (e *Effective) checkDatabasePassword() *problem.Error {
+	if e.DatabasePassword.Empty() || !e.DatabaseURL.Empty() {
+		return nil
+	}
+	return problem.Invalid("database_password", "it is set, but database_url is not").Hint("set both, or neither for SQLite")
 }
 
 func (e *Effective) checkDatabaseMaxConns() *problem.Error {
@@ -151,12 +160,26 @@ func (e *Effective) checkEncryptionKey() *problem.Error {
 }
 
 func (e *Effective) checkBootstrapKey() *problem.Error {
-	unusable := func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsGraphic(r) || r == ' ' }
 	for _, key := range e.BootstrapAPIKeys() {
-		if text := key.Reveal(); len(text) < minBootstrapKey || strings.ContainsFunc(text, unusable) {
+		if !goodBootstrap(key.Reveal()) {
 			return problem.Invalid("bootstrap_api_key", "each key must have at least %d printable ASCII characters and no spaces", minBootstrapKey).
 				Hint("make one with: openssl rand -base64 32")
 		}
 	}
 	return nil
+}
+
+func (e *Effective) checkBootstrapToken() *problem.Error {
+	if e.BootstrapEnrolmentToken.Empty() || goodBootstrap(e.BootstrapEnrolmentToken.Reveal()) {
+		return nil
+	}
+	return problem.Invalid("bootstrap_enrolment_token", "it must have at least %d printable ASCII characters and no spaces", minBootstrapKey).
+		Hint("make one with: openssl rand -base64 32")
+}
+
+// goodBootstrap reports whether a preset credential is long enough, and can be
+// sent as it is.
+func goodBootstrap(text string) bool {
+	unusable := func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsGraphic(r) || r == ' ' }
+	return len(text) >= minBootstrapKey && !strings.ContainsFunc(text, unusable)
 }

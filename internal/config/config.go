@@ -36,6 +36,8 @@ type Server struct {
 	DataDir string `name:"data-dir" placeholder:"DIR" computed:"/var/lib/certctl for root, else $XDG_STATE_HOME/certctl or ~/.local/state/certctl" group:"Storage" help:"Directory of the SQLite database and the master key. It is made when missing."`
 
 	DatabaseURL      secret.String `name:"database-url" placeholder:"URL" computed:"SQLite in data_dir" group:"Storage" help:"PostgreSQL 15 or newer: postgres://user:password@host:5432/database?sslmode=verify-full."`
+	DatabasePassword secret.String `name:"database-password" placeholder:"PASSWORD" computed:"the one in database_url" group:"Storage" help:"Password for database_url, as it is: nothing in it is encoded. It wins over one in the URL."`
+	DatabaseWait     time.Duration `name:"database-wait" default:"30s" min:"0s" max:"30m" group:"Storage" help:"How long a start waits for PostgreSQL to let it in. 0 means not at all."`
 	DatabaseMaxConns int           `name:"database-max-conns" default:"0" min:"0" max:"10000" group:"Storage" help:"Connections to PostgreSQL that one replica opens at most, at least 4; on SQLite the size of its pool of readers. 0 means 25 on PostgreSQL and one reader per core (at least 4) on SQLite."`
 	EncryptionKey    secret.String `name:"encryption-key" placeholder:"BASE64" computed:"data_dir/master.key, made at first start" group:"Storage" help:"Master key that wraps every secret at rest: 32 random bytes in base64 (openssl rand -base64 32). All replicas on one database need the same."`
 
@@ -46,6 +48,10 @@ type Server struct {
 	BodyLimit       Bytes         `name:"body-limit" default:"1MiB" min:"16KiB" max:"64MiB" group:"API" help:"Largest request body that the API reads."`
 	PollWait        time.Duration `name:"poll-wait" default:"30s" min:"1s" max:"55s" group:"API" help:"How long an agent's poll is held open when there is no work. It must be shorter than the idle timeout of proxies in between."`
 	BootstrapAPIKey secret.String `name:"bootstrap-api-key" placeholder:"KEY" computed:"a random key, printed once at first start" group:"API" help:"Admin key for automation, at least 24 characters; several are separated by commas. It is kept as one of the API keys, hashed."`
+
+	BootstrapEnrolmentToken secret.String `name:"bootstrap-enrolment-token" placeholder:"TOKEN" computed:"none" group:"Agents" help:"Enrolment token for automation, at least 24 characters. It lets in any number of agents, is kept as one of the enrolment tokens, hashed, and does not come back once it is revoked."`
+	KubernetesTokenReview   string        `name:"kubernetes-token-review" default:"auto" enum:"auto,on,off" group:"Agents" help:"Whether the ServiceAccount tokens of agents in Kubernetes are checked with a TokenReview, so that an agent that has lost its key may join again: on, off, or auto: on in a pod that has credentials for the API server."`
+	KubernetesAudience      string        `name:"kubernetes-audience" placeholder:"NAME" default:"certctl" group:"Agents" help:"Audience that these tokens must be made for. Servers in one cluster need different ones."`
 
 	TLSCertificate string   `name:"tls-certificate" placeholder:"FILE" computed:"a certificate that the server makes, under a CA of its own" group:"TLS" help:"PEM file with the server's certificate, then its chain up to the CA that agents pin. It is read again when it changes."`
 	TLSKey         string   `name:"tls-key" placeholder:"FILE" computed:"made together with the certificate" group:"TLS" help:"PEM file with the private key of tls_certificate."`
@@ -66,6 +72,12 @@ type Server struct {
 
 // StatusOff is the value of StatusListen that turns the listener off.
 const StatusOff = "off"
+
+// Values of KubernetesTokenReview that are not "on".
+const (
+	ReviewAuto = "auto"
+	ReviewOff  = "off"
+)
 
 // MasterKey decodes EncryptionKey; it is nil when none is set.
 func (s *Server) MasterKey() ([]byte, error) {

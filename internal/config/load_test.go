@@ -22,6 +22,7 @@ func TestNothingNeedsToBeSet(t *testing.T) {
 		RateLimitRPS: 100, RateLimitBurst: 200, BodyLimit: 1 << 20, PollWait: 30 * time.Second,
 		TLSHostnames: []string{"localhost", "ca1.example.com", "127.0.0.1", "::1"}, TLSMinVersion: "1.3",
 		StatusListen: ":8080", StatusURL: "http://ca1.example.com:8080", CRLShardSize: 10_000, CAOrganization: "certctl",
+		DatabaseWait: 30 * time.Second, KubernetesTokenReview: "auto", KubernetesAudience: "certctl",
 		LogLevel: "info", LogFormat: "auto", QueueWorkers: 100, ShutdownTimeout: 30 * time.Second,
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(secret.String{})); diff != "" {

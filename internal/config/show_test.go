@@ -19,6 +19,8 @@ func secretly(t testing.TB) *config.Effective {
 		"CERTCTL_DATABASE_URL=postgres://certctl:"+secretText+"@db/certctl",
 		"CERTCTL_BOOTSTRAP_API_KEY="+secretText+secretText,
 		"CERTCTL_ENCRYPTION_KEY="+masterKey,
+		"CERTCTL_DATABASE_PASSWORD="+secretText,
+		"CERTCTL_BOOTSTRAP_ENROLMENT_TOKEN="+secretText+secretText,
 	))
 	if key, err := settings.MasterKey(); err != nil || len(key) != 32 {
 		t.Fatalf("master key of %d bytes, %v", len(key), err)
@@ -33,8 +35,8 @@ func wantNoSecret(t *testing.T, text string) {
 			t.Errorf("%q shows a secret", text)
 		}
 	}
-	if got := strings.Count(text, "[redacted]"); got != 3 {
-		t.Errorf("%d masked values, want 3:\n%s", got, text)
+	if got := strings.Count(text, "[redacted]"); got != 5 {
+		t.Errorf("%d masked values, want 5:\n%s", got, text)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -34,10 +35,12 @@ var ErrNoRows = sql.ErrNoRows
 
 // Options say which database to open.
 type Options struct {
-	URL      string // postgres://...; empty for SQLite in DataDir
-	DataDir  string // directory of the SQLite file; it must exist
-	MaxConns int    // connections to PostgreSQL, or size of the reader pool on SQLite; 0 for the default
-	Replica  string // under which the others see that this one lives; empty for a database that is only looked at
+	URL      string        // postgres://...; empty for SQLite in DataDir
+	Password string        // for PostgreSQL, in place of one in the URL; empty for that
+	Wait     time.Duration // how long to wait for PostgreSQL to let us in
+	DataDir  string        // directory of the SQLite file; it must exist
+	MaxConns int           // connections to PostgreSQL, or size of the reader pool on SQLite; 0 for the default
+	Replica  string        // under which the others see that this one lives; empty for a database that is only looked at
 	Logger   *slog.Logger
 }
 

@@ -28,6 +28,10 @@ const (
 	// for wake-ups, and one that the job runner takes out of the pool for good.
 	listeners = 2
 
+	// Between two attempts to reach a database, and between two reports of that.
+	reachPause  = time.Second
+	reachReport = 10 * time.Second
+
 	// minPostgresConns leaves two to work with: who holds a lock for the whole
 	// installation needs another for the work.
 	minPostgresConns = listeners + 2
@@ -46,6 +50,9 @@ func openPostgres(ctx context.Context, opts Options) (*DB, error) {
 		config.MaxConns = int32(min(opts.MaxConns, 10_000)) - listeners
 	}
 	config.ConnConfig.ConnectTimeout = connectTimeout
+	if opts.Password != "" {
+		config.ConnConfig.Password = opts.Password
+	}
 	if config.ConnConfig.RuntimeParams["application_name"] == "" {
 		config.ConnConfig.RuntimeParams["application_name"] = "certctl"
 	}
@@ -53,7 +60,7 @@ func openPostgres(ctx context.Context, opts Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", describe(opts.URL), err)
 	}
-	if err := pool.Ping(ctx); err != nil {
+	if err := reach(ctx, pool, opts); err != nil {
 		pool.Close()
 		return nil, problem.Temporary(fmt.Errorf("database_url: cannot work with the database %s: %w", describe(opts.URL), cause(err)), 0).
 			Hint("check that PostgreSQL runs there, and that the database, the user and the password exist")
@@ -64,6 +71,35 @@ func openPostgres(ctx context.Context, opts Options) (*DB, error) {
 	d := &DB{engine: Postgres, writer: handle, reader: handle, pool: pool, hub: newHub(), stop: stop, done: make(chan struct{}), replica: opts.Replica}
 	go d.listen(listening, opts.Logger)
 	return d, nil
+}
+
+// reach waits until the database lets us in. It tries again whatever the
+// reason: a server that starts, a name that is not known yet, and a user or a
+// database that is about to be made are all refused in ways of their own.
+func reach(ctx context.Context, pool *pgxpool.Pool, opts Options) error {
+	began := time.Now()
+	var told time.Time
+	for {
+		err := pool.Ping(ctx)
+		left := opts.Wait - time.Since(began)
+		if err == nil || left < reachPause || ctx.Err() != nil {
+			if err == nil && !told.IsZero() {
+				opts.Logger.InfoContext(ctx, "the database lets us in", "database", describe(opts.URL), "waited", (opts.Wait - left).Round(time.Millisecond).String())
+			}
+			return err
+		}
+		if time.Since(told) >= reachReport {
+			told = time.Now()
+			opts.Logger.WarnContext(ctx, "the server waits for its database", "database", describe(opts.URL), "error", cause(err), "at_most", left.Round(time.Second).String())
+		}
+		pause := time.NewTimer(reachPause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return ctx.Err()
+		}
+	}
 }
 
 // cause is why a connection failed, without what the library says about it and

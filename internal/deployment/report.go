@@ -130,6 +130,20 @@ func (s *Service) Report(ctx context.Context, agentID, deploymentID string, r ta
 	})
 }
 
+// Kept tells an agent whether what it deployed to a target is still to stay
+// there: it is an error that is not found when the target is gone from the
+// agent, or has no certificate any more.
+func (s *Service) Kept(ctx context.Context, agentID, targetID string) error {
+	t, err := s.targets.byRef(ctx, s.db.Read(), targetID)
+	if err != nil {
+		return err
+	}
+	if t.ID != targetID || t.AgentID != agentID || t.CertificateID == "" {
+		return problem.NotFound("target", targetID)
+	}
+	return nil
+}
+
 func checkReport(r targets.Report, v inventory.Version) error {
 	var outcome, fingerprint, served *problem.Error
 	switch r.Outcome {

@@ -64,6 +64,10 @@ type reportInput struct {
 	Body targets.Report
 }
 
+type keptInput struct {
+	ID string `path:"id" doc:"Id of the target."`
+}
+
 // Routes registers the operations on targets and deployments.
 func (s *Service) Routes(api huma.API) {
 	s.targetRoutes(api)
@@ -97,6 +101,17 @@ func (s *Service) Routes(api huma.API) {
 			return nil, err
 		}
 		return nil, s.Report(ctx, agentID, in.ID, in.Body)
+	})
+	rest.Register(api, rest.AgentSelf, huma.Operation{
+		OperationID: "check-kept-target", Method: http.MethodPost, Path: agentapi.BasePath + agentapi.PathTargetKept, Tags: []string{"Agent protocol"},
+		Summary: "Ask whether a target is still to be kept", Description: "Not found when the target was removed, is another agent's, or has no certificate any more.",
+		DefaultStatus: http.StatusNoContent,
+	}, func(ctx context.Context, in *keptInput) (*struct{}, error) {
+		agentID, err := access.AgentID(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return nil, s.Kept(ctx, agentID, in.ID)
 	})
 }
 

@@ -124,8 +124,33 @@ func TestTheKindsOfTargetAreListedWithTheirSettings(t *testing.T) {
 			}
 			names = append(names, kind.Name)
 		}
-		if got := strings.Join(names, " "); got != "exec file haproxy nginx" {
+		if got := strings.Join(names, " "); got != "exec file haproxy kubernetes nginx" {
 			t.Errorf("the kinds are %s", got)
+		}
+	})
+}
+
+func TestAnAgentIsToldWhichOfItsTargetsAreStillToBeKept(t *testing.T) {
+	eachEngine(t, func(t *testing.T, f *fixture) {
+		api, server := f.serve()
+		kept, bare := f.target("a", f.agent, "www"), f.target("b", f.agent, "")
+		for _, question := range []struct {
+			agent, target string
+			want          int
+		}{
+			{"", kept.ID, http.StatusForbidden},
+			{f.agent, kept.ID, http.StatusNoContent},
+			{f.agent, kept.Name, http.StatusNotFound},
+			{f.other, kept.ID, http.StatusNotFound},
+			{f.agent, bare.ID, http.StatusNotFound},
+		} {
+			if status := f.post(server, question.agent, agentapi.WithID(agentapi.PathTargetKept, question.target), []byte("{}")); status != question.want {
+				t.Errorf("%+v: %d", question, status)
+			}
+		}
+		f.must(api.DeleteTarget(t.Context(), kept.ID))
+		if status := f.post(server, f.agent, agentapi.WithID(agentapi.PathTargetKept, kept.ID), []byte("{}")); status != http.StatusNotFound {
+			t.Errorf("a target that was removed: %d", status)
 		}
 	})
 }

@@ -83,7 +83,7 @@ func TestWhatANewTargetSaysIsCheckedAllAtOnce(t *testing.T) {
 			"taken name":    {func(s *deployment.TargetSpec) { s.Name = "taken" }, problem.KindConflict, "", []string{"there is a target"}},
 			"agent":         {func(s *deployment.TargetSpec) { s.Agent = "web-9" }, problem.KindInvalid, "agent", []string{"web-9"}},
 			"revoked agent": {func(s *deployment.TargetSpec) { s.Agent = "web-2" }, problem.KindInvalid, "agent", []string{"revoked"}},
-			"kind":          {func(s *deployment.TargetSpec) { s.Kind = "iis" }, problem.KindInvalid, "kind", []string{"exec, file, haproxy, nginx"}},
+			"kind":          {func(s *deployment.TargetSpec) { s.Kind = "iis" }, problem.KindInvalid, "kind", []string{"exec, file, haproxy, kubernetes, nginx"}},
 			"settings":      {func(s *deployment.TargetSpec) { s.Settings = json.RawMessage(`{"key":"relative"}`) }, problem.KindInvalid, "settings.key", nil},
 			"no settings":   {func(s *deployment.TargetSpec) { s.Settings = nil }, problem.KindInvalid, "settings.key", nil},
 			"certificate":   {func(s *deployment.TargetSpec) { s.Certificate = "none" }, problem.KindInvalid, "certificate", nil},

@@ -13,6 +13,7 @@ import (
 	"github.com/certctl-io/certctl/internal/audit"
 	"github.com/certctl-io/certctl/internal/db"
 	"github.com/certctl-io/certctl/internal/id"
+	"github.com/certctl-io/certctl/internal/kube"
 	"github.com/certctl-io/certctl/internal/problem"
 	"github.com/certctl-io/certctl/internal/secret"
 )
@@ -132,7 +133,11 @@ func (s *Service) CreateToken(ctx context.Context, n NewEnrolmentToken) (Enrolme
 		expires := token.CreatedAt.Add(n.Lifetime)
 		token.ExpiresAt = &expires
 	}
-	err := s.db.InTx(ctx, func(tx *db.Tx) error {
+	return token, text, s.store(ctx, token)
+}
+
+func (s *Service) store(ctx context.Context, token EnrolmentToken) error {
+	return s.db.InTx(ctx, func(tx *db.Tx) error {
 		if err := insertToken(ctx, tx, token); err != nil {
 			return fmt.Errorf("store enrolment token: %w", err)
 		}
@@ -140,7 +145,24 @@ func (s *Service) CreateToken(ctx context.Context, n NewEnrolmentToken) (Enrolme
 			Action: "enrolment_token.create", ObjectKind: "enrolment_token", ObjectID: token.ID, After: tokenView(token, s.now()),
 		})
 	})
-	return token, text, err
+}
+
+// EnsureGiven makes an enrolment token of a text that the operator chose, for
+// any number of agents, if there is none of it yet. A token that was revoked
+// stays so.
+func (s *Service) EnsureGiven(ctx context.Context, text secret.String) error {
+	token := EnrolmentToken{
+		ID: id.New("tok"), Description: "given at start", Hash: hashToken(text.Reveal()), Labels: db.AsJSON(map[string]string{}), CreatedAt: s.now(),
+	}
+	_, err := tokenByHash(ctx, s.db.Read(), token.Hash, "")
+	if problem.KindOf(err) != problem.KindUnauthenticated {
+		return err
+	}
+	err = s.store(ctx, token)
+	if db.IsUnique(err, "enrolment_token", "hash") {
+		return nil // another replica was first
+	}
+	return err
 }
 
 // Tokens lists enrolment tokens.
@@ -175,7 +197,8 @@ func (s *Service) RevokeToken(ctx context.Context, tokenID string) error {
 
 // Enrol lets an agent join. An agent that asks again with the same key and the
 // same token, as it does when it did not hear the answer, is told the same
-// again and does not use up the token.
+// again and does not use up the token. One that has lost its key is the same
+// agent again when Kubernetes says so.
 func (s *Service) Enrol(ctx context.Context, r agentapi.EnrollRequest) (agentapi.EnrollResponse, error) {
 	now := s.now()
 	if err := problem.Join(checkName(r.Name), checkLabels(r.Labels)); err != nil {
@@ -185,38 +208,57 @@ func (s *Service) Enrol(ctx context.Context, r agentapi.EnrollRequest) (agentapi
 		return agentapi.EnrollResponse{}, err
 	}
 	// Anybody can ask to join. Who has no token must not hold up those who write.
-	if _, err := tokenByHash(ctx, s.db.Read(), hashToken(r.Token), ""); err != nil {
+	token, err := tokenByHash(ctx, s.db.Read(), hashToken(r.Token), "")
+	pod, err := s.from(ctx, r, token, err, now)
+	if err != nil {
 		return agentapi.EnrollResponse{}, err
 	}
 	newID := id.New("agt")
 	var agent Agent
-	err := s.db.InTx(ctx, func(tx *db.Tx) error {
-		token, err := tokenByHash(ctx, tx, hashToken(r.Token), tx.ForUpdate())
-		if err != nil {
-			return err
+	err = s.db.InTx(ctx, func(tx *db.Tx) (err error) {
+		if pod != nil {
+			var found bool
+			if agent, found, err = s.known(ctx, tx, r, *pod); found || err != nil {
+				return err
+			}
 		}
-		agent, err = agentByKey(ctx, tx, r.PublicKey)
-		if err == nil {
-			return agent.enrolAgain(token)
-		}
-		if !db.IsNoRows(err) {
-			return fmt.Errorf("read agent: %w", err)
-		}
-		if err := token.admit(now); err != nil {
-			return err
-		}
-		agent = joining(newID, r, token, now)
-		return s.join(ctx, tx, agent, token)
+		agent, err = s.admit(ctx, tx, newID, r, pod)
+		return err
 	})
 	switch {
-	case db.IsUnique(err, "agent", "name"):
-		return agentapi.EnrollResponse{}, nameTaken(r.Name)
+	case db.IsUnique(err, "agent", "name"), db.IsUnique(err, "agent", "kubernetes_identity"):
+		return agentapi.EnrollResponse{}, s.nameTakenFrom(r)
 	case db.IsUnique(err, "agent", "public_key"):
 		return agentapi.EnrollResponse{}, keyTaken()
 	case err != nil:
 		return agentapi.EnrollResponse{}, err
 	}
 	return agentapi.EnrollResponse{AgentID: agent.ID, Name: agent.Name, ServerID: s.serverID}, nil
+}
+
+// admit lets an agent join with its enrolment token.
+func (s *Service) admit(ctx context.Context, tx *db.Tx, newID string, r agentapi.EnrollRequest, pod *kube.Pod) (Agent, error) {
+	token, err := tokenByHash(ctx, tx, hashToken(r.Token), tx.ForUpdate())
+	if err != nil {
+		return Agent{}, err
+	}
+	agent, err := agentByKey(ctx, tx, r.PublicKey)
+	if err == nil {
+		return agent, agent.enrolAgain(token)
+	}
+	if !db.IsNoRows(err) {
+		return Agent{}, fmt.Errorf("read agent: %w", err)
+	}
+	now := s.now()
+	if err := token.admit(now); err != nil {
+		return Agent{}, err
+	}
+	agent = joining(newID, r, token, now)
+	if pod != nil {
+		identity := identityOf(*pod, r.Name)
+		agent.KubernetesIdentity = &identity
+	}
+	return agent, s.join(ctx, tx, agent, token)
 }
 
 // joining is the agent that a request and a token make. What the operator said
@@ -237,11 +279,16 @@ func (s *Service) join(ctx context.Context, tx *db.Tx, agent Agent, token Enrolm
 	if err := insertAgent(ctx, tx, agent); err != nil {
 		return fmt.Errorf("store agent %s: %w", agent.Name, err)
 	}
-	actor := audit.ActorFrom(ctx)
-	actor.Kind, actor.ID, actor.Name = "agent", agent.ID, agent.Name
-	return audit.Append(audit.WithActor(ctx, actor), tx, audit.Change{
+	return audit.Append(asAgent(ctx, agent), tx, audit.Change{
 		Action: "agent.enrol", ObjectKind: "agent", ObjectID: agent.ID, After: agentView(agent, agent.CreatedAt),
 	})
+}
+
+// asAgent makes an agent the one who does what follows.
+func asAgent(ctx context.Context, agent Agent) context.Context {
+	actor := audit.ActorFrom(ctx)
+	actor.Kind, actor.ID, actor.Name = "agent", agent.ID, agent.Name
+	return audit.WithActor(ctx, actor)
 }
 
 // enrolAgain answers an agent whose key is known already.
@@ -263,6 +310,21 @@ func keyTaken() error {
 func nameTaken(name string) error {
 	return problem.Conflict("there is an agent named %q already", name).
 		Hint("choose another name; if the host was set up anew, rename the old agent first, as another key never takes its place")
+}
+
+// nameTakenFrom says of a name that is taken why showing a Kubernetes token has
+// not helped.
+func (s *Service) nameTakenFrom(r agentapi.EnrollRequest) error {
+	switch {
+	case r.KubernetesToken == "":
+		return nameTaken(r.Name)
+	case s.kubernetes == nil:
+		return problem.Conflict("there is an agent named %q already, and this server does not have Kubernetes tokens reviewed", r.Name).
+			Hint("see kubernetes_token_review in the server's settings")
+	default:
+		return problem.Conflict("there is an agent named %q already, which did not join as this ServiceAccount", r.Name).
+			Hint("rename the old agent first, or choose another name")
+	}
 }
 
 func orEmpty(labels map[string]string) map[string]string {

@@ -4,8 +4,11 @@
 // An agent joins with an enrolment token, which an operator makes and which is
 // good for a number of agents and a time. It brings the public half of an
 // Ed25519 key of its own; the key is its identity from then on, and nobody can
-// take over its name or its id with another key. Leaving is final: a revoked
-// agent stays in the list for its history, and its key never comes in again.
+// take over its name or its id with another key. The one exception is an agent
+// that joined from a pod and lost its key with it: Kubernetes says that whoever
+// asks runs as the same ServiceAccount, and the agent gets another key. Leaving
+// is final: a revoked agent stays in the list for its history, and neither its
+// key nor its pod comes in again.
 //
 //	enrolment token ──► never_seen ──first poll──► online ◄──► offline (silent for two minutes)
 //	                         └──────────────┬─────────┴───────────┘
@@ -46,6 +49,8 @@ type Agent struct {
 	UpdatedAt  time.Time                  `db:"updated_at"`
 	LastSeenAt *time.Time                 `db:"last_seen_at"` // to about half a minute
 	RevokedAt  *time.Time                 `db:"revoked_at"`
+
+	KubernetesIdentity *string `db:"kubernetes_identity"` // see identity; nil when it did not join from a pod
 }
 
 // Status is what can be said about an agent's presence.

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -52,11 +53,12 @@ func (s *Service) Poll(ctx context.Context, agentID string, r agentapi.PollReque
 	defer timeout.Stop()
 
 	pollID := rand.Text()
-	if err := s.arrive(ctx, agentID, pollID, r); err != nil {
+	agent, err := s.arrive(ctx, agentID, pollID, r)
+	if err != nil {
 		return none, err
 	}
 	for {
-		leased, next, err := s.lease(ctx, agentID)
+		leased, next, err := s.lease(ctx, agent)
 		if err != nil {
 			return none, err
 		}
@@ -127,17 +129,17 @@ func (s *Service) sleep(ctx context.Context, pollID string, wakes <-chan string,
 
 // arrive keeps what a poll tells: that the agent is there, what it runs, and
 // which tasks it has.
-func (s *Service) arrive(ctx context.Context, agentID, pollID string, r agentapi.PollRequest) error {
+func (s *Service) arrive(ctx context.Context, agentID, pollID string, r agentapi.PollRequest) (Agent, error) {
 	agent, err := s.admitted(ctx, agentID)
 	if err != nil {
-		return err
+		return Agent{}, err
 	}
 	now, version, os := s.now(), clip(r.Version), clip(r.OS)
 	unseen := agent.unseen(version, os, now)
 	if !unseen && !r.Resync && len(r.Running) == 0 {
-		return nil
+		return agent, nil
 	}
-	return s.db.InTx(ctx, func(tx *db.Tx) error {
+	return agent, s.db.InTx(ctx, func(tx *db.Tx) error {
 		if unseen {
 			if err := markSeen(ctx, tx, agentID, version, os, now); err != nil {
 				return fmt.Errorf("mark agent %s as seen: %w", agentID, err)
@@ -192,10 +194,17 @@ func (s *Service) renew(ctx context.Context, tx *db.Tx, agentID string, r agenta
 }
 
 // lease takes the tasks that can be delivered now, and says when to look again
-// if there are none. Only then does it write.
-func (s *Service) lease(ctx context.Context, agentID string) (leased []Task, next time.Time, err error) {
-	if _, err := s.admitted(ctx, agentID); err != nil {
+// if there are none. Only then does it write. An agent whose key was replaced
+// since it arrived gets none: another pod is the agent now.
+func (s *Service) lease(ctx context.Context, arrived Agent) (leased []Task, next time.Time, err error) {
+	agentID := arrived.ID
+	agent, err := s.admitted(ctx, agentID)
+	if err != nil {
 		return nil, next, err
+	}
+	if !bytes.Equal(agent.PublicKey, arrived.PublicKey) {
+		return nil, next, problem.Unauthenticated("the agent %s has joined again with another key", agent.Name).
+			Hint("run one agent with a name")
 	}
 	tasks, err := tasksOf(ctx, s.db.Read(), agentID, "")
 	if err != nil {

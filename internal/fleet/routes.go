@@ -27,12 +27,19 @@ type AgentView struct {
 	LastSeenAt *time.Time        `json:"last_seen_at,omitempty" doc:"When it was last heard of, to about half a minute."`
 	RevokedAt  *time.Time        `json:"revoked_at,omitempty"`
 	Revision   int               `json:"revision"`
+
+	KubernetesIdentity string `json:"kubernetes_identity,omitempty" doc:"For an agent that joined from a pod: namespace, ServiceAccount, what the name was (that of its node, of its pod, or any of the account), and the name. Whoever proves to be that may join again as this agent." example:"certctl/certctl/node/worker-1"`
 }
 
 func agentView(a Agent, now time.Time) AgentView {
+	kubernetes := ""
+	if a.KubernetesIdentity != nil {
+		kubernetes = *a.KubernetesIdentity
+	}
 	return AgentView{
 		ID: a.ID, Name: a.Name, Labels: orEmpty(a.Labels.V), Status: a.Status(now), Version: a.Version, OS: a.OS, CreatedAt: a.CreatedAt,
 		UpdatedAt: a.UpdatedAt, LastSeenAt: a.LastSeenAt, RevokedAt: a.RevokedAt, Revision: a.Revision,
+		KubernetesIdentity: kubernetes,
 	}
 }
 
@@ -141,8 +148,9 @@ func (s *Service) selfRoutes(api huma.API) {
 	tags := []string{"Agent protocol"}
 	rest.Register(api, rest.Public, huma.Operation{
 		OperationID: "enroll-agent", Method: http.MethodPost, Path: agentapi.BasePath + agentapi.PathEnroll, Tags: tags,
-		Summary: "Join as an agent", Description: "The enrolment token in the body is the credential. Asking again with the same key and token is answered the same.",
-		Errors: []int{http.StatusUnauthorized, http.StatusConflict},
+		Summary: "Join as an agent", Errors: []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusServiceUnavailable},
+		Description: "The enrolment token in the body is the credential. Asking again with the same key and token is answered the same. " +
+			"An agent that joined with a Kubernetes token, too, may come in again with another key by showing one of the same ServiceAccount and name; its old key ends with that.",
 	}, func(ctx context.Context, in *enrollInput) (*rest.Output[agentapi.EnrollResponse], error) {
 		answer, err := s.Enrol(ctx, in.Body)
 		if err != nil {

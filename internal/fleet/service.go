@@ -26,26 +26,34 @@ type Builder func(ctx context.Context, agentID, subjectID string) (payload any, 
 // transaction that revokes the agent.
 type Leaver func(ctx context.Context, tx *db.Tx, agentID string) error
 
-// Options are the parts of a Service. All are needed but MaxWait.
+// Returner begins what another feature has to do anew for an agent that came in
+// again without the private keys it had, in the transaction that lets it in.
+type Returner func(ctx context.Context, tx *db.Tx, agentID string) error
+
+// Options are the parts of a Service. All are needed but MaxWait and Kubernetes.
 type Options struct {
-	DB       *db.DB
-	Builders map[string]Builder // by kind of task
-	Leavers  []Leaver
-	ServerID string        // the audience of the agents' tokens
-	MaxWait  time.Duration // how long a poll may wait; 0, and anything above, for agentapi.MaxWait
-	Now      func() time.Time
-	Logger   *slog.Logger
+	DB         *db.DB
+	Builders   map[string]Builder // by kind of task
+	Leavers    []Leaver
+	Returners  []Returner
+	Kubernetes Kubernetes    // nil to leave the Kubernetes tokens of agents unread
+	ServerID   string        // the audience of the agents' tokens
+	MaxWait    time.Duration // how long a poll may wait; 0, and anything above, for agentapi.MaxWait
+	Now        func() time.Time
+	Logger     *slog.Logger
 }
 
 // Service is what can be done with agents.
 type Service struct {
-	db       *db.DB
-	builders map[string]Builder
-	leavers  []Leaver
-	serverID string
-	maxWait  time.Duration
-	now      func() time.Time
-	log      *slog.Logger
+	db         *db.DB
+	builders   map[string]Builder
+	leavers    []Leaver
+	returners  []Returner
+	kubernetes Kubernetes // may be nil
+	serverID   string
+	maxWait    time.Duration
+	now        func() time.Time
+	log        *slog.Logger
 
 	closing   chan struct{} // closed to end the waiting polls
 	closeOnce sync.Once
@@ -56,7 +64,7 @@ type Service struct {
 
 // NewService makes a Service.
 func NewService(o Options) (*Service, error) {
-	if o.DB == nil || o.Now == nil || o.Logger == nil || o.ServerID == "" || len(o.Leavers) == 0 {
+	if o.DB == nil || o.Now == nil || o.Logger == nil || o.ServerID == "" || len(o.Leavers) == 0 || len(o.Returners) == 0 {
 		return nil, errors.New("fleet: a part of the service is missing")
 	}
 	for _, kind := range agentapi.TaskKinds() {
@@ -65,7 +73,7 @@ func NewService(o Options) (*Service, error) {
 		}
 	}
 	return &Service{
-		db: o.DB, builders: maps.Clone(o.Builders), leavers: o.Leavers, serverID: o.ServerID, now: o.Now, log: o.Logger,
+		db: o.DB, builders: maps.Clone(o.Builders), leavers: o.Leavers, returners: o.Returners, kubernetes: o.Kubernetes, serverID: o.ServerID, now: o.Now, log: o.Logger,
 		maxWait: min(cmp.Or(o.MaxWait, agentapi.MaxWait), agentapi.MaxWait),
 		closing: make(chan struct{}), polls: map[string]int{},
 	}, nil

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	agentColumns = "id, name, revision, public_key, labels, version, os, token_id, created_at, updated_at, last_seen_at, revoked_at"
+	agentColumns = "id, name, revision, public_key, labels, version, os, token_id, created_at, updated_at, last_seen_at, revoked_at, kubernetes_identity"
 	tokenColumns = "id, description, hash, labels, max_uses, uses, expires_at, revoked_at, created_at"
 	taskColumns  = "id, agent_id, kind, subject_id, lane, deliveries, leased_until, not_before, created_at"
 
@@ -42,6 +42,15 @@ func agentByID(ctx context.Context, q db.Querier, agentID string) (Agent, error)
 
 func agentByKey(ctx context.Context, q db.Querier, publicKey []byte) (Agent, error) {
 	return db.One[Agent](ctx, q, "SELECT "+agentColumns+" FROM agent WHERE public_key = $1", publicKey)
+}
+
+// agentByKubernetes finds the agent that has one of these identities. One that
+// was revoked is out of the way once it has another name.
+func agentByKubernetes(ctx context.Context, q db.Querier, identities [3]string, name, lock string) (Agent, error) {
+	return db.One[Agent](ctx, q, "SELECT "+agentColumns+` FROM agent
+		WHERE kubernetes_identity IN ($1, $2, $3) AND (revoked_at IS NULL OR name = $4)
+		ORDER BY CASE WHEN revoked_at IS NULL THEN 0 ELSE 1 END LIMIT 1`+lock,
+		identities[0], identities[1], identities[2], name)
 }
 
 // agentByRef finds an agent by its id or its name.
@@ -81,14 +90,22 @@ func countAgents(ctx context.Context, q db.Querier, onlineSince time.Time) (map[
 }
 
 func insertAgent(ctx context.Context, tx *db.Tx, a Agent) error {
-	_, err := db.Exec(ctx, tx, "INSERT INTO agent ("+agentColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-		a.ID, a.Name, a.Revision, a.PublicKey, a.Labels, a.Version, a.OS, a.TokenID, a.CreatedAt, a.UpdatedAt, a.LastSeenAt, a.RevokedAt)
+	_, err := db.Exec(ctx, tx, "INSERT INTO agent ("+agentColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+		a.ID, a.Name, a.Revision, a.PublicKey, a.Labels, a.Version, a.OS, a.TokenID, a.CreatedAt, a.UpdatedAt, a.LastSeenAt, a.RevokedAt, a.KubernetesIdentity)
 	return err
 }
 
 func updateAgent(ctx context.Context, tx *db.Tx, a Agent) error {
 	_, err := db.Exec(ctx, tx, "UPDATE agent SET name = $1, labels = $2, revoked_at = $3, revision = $4, updated_at = $5 WHERE id = $6",
 		a.Name, a.Labels, a.RevokedAt, a.Revision, a.UpdatedAt, a.ID)
+	return err
+}
+
+// replaceKey stores the key that an agent has now, and what it said when it
+// came with it.
+func replaceKey(ctx context.Context, tx *db.Tx, a Agent) error {
+	_, err := db.Exec(ctx, tx, `UPDATE agent SET public_key = $1, kubernetes_identity = $2, version = $3, os = $4, revision = $5, updated_at = $6
+		WHERE id = $7`, a.PublicKey, a.KubernetesIdentity, a.Version, a.OS, a.Revision, a.UpdatedAt, a.ID)
 	return err
 }
 
@@ -161,6 +178,12 @@ func tasksOf(ctx context.Context, q db.Querier, agentID, lock string) ([]Task, e
 
 func setLease(ctx context.Context, tx *db.Tx, t Task) error {
 	_, err := db.Exec(ctx, tx, "UPDATE task SET leased_until = $1, deliveries = $2 WHERE id = $3", t.LeasedUntil, t.Deliveries, t.ID)
+	return err
+}
+
+// endLeases has all tasks of an agent delivered again.
+func endLeases(ctx context.Context, tx *db.Tx, agentID string) error {
+	_, err := db.Exec(ctx, tx, "UPDATE task SET leased_until = NULL WHERE agent_id = $1 AND leased_until IS NOT NULL", agentID)
 	return err
 }
 

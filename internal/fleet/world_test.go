@@ -12,6 +12,7 @@ import (
 	"github.com/certctl-io/certctl/internal/agentapi"
 	"github.com/certctl-io/certctl/internal/db"
 	"github.com/certctl-io/certctl/internal/id"
+	"github.com/certctl-io/certctl/internal/kube/kubetest"
 	"github.com/certctl-io/certctl/internal/problem"
 	"github.com/certctl-io/certctl/internal/testkit"
 )
@@ -37,11 +38,15 @@ type world struct {
 	mu   sync.Mutex
 	gone map[string]bool // subjects whose tasks are out of date
 	left []string        // agents that the leaver was told of
+	back []string        // agents that the returner was told of
+
+	cluster *kubetest.Server
 }
 
 func newWorld(t *testing.T, d *db.DB) *world {
 	t.Helper()
 	w := &world{t: t, d: d, clock: testkit.NewClock(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)), gone: map[string]bool{}}
+	w.cluster = kubetest.New(t, "certctl")
 	w.tasks = NewTasks(w.clock.Now)
 	w.replica = w.newReplica(d, w.clock.Now)
 	return w
@@ -62,7 +67,7 @@ func (w *world) newReplica(d *db.DB, now func() time.Time) *replica {
 		DB: d, ServerID: serverID, Logger: slog.New(slog.DiscardHandler),
 		Now:      func() time.Time { r.looks.Add(1); return now() },
 		Builders: map[string]Builder{agentapi.TaskCSR: w.buildCSR, agentapi.TaskDeploy: w.buildDeploy},
-		Leavers:  []Leaver{w.leave},
+		Leavers:  []Leaver{w.leave}, Returners: []Returner{w.comesBack}, Kubernetes: w.cluster.Reviewer(),
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -86,6 +91,13 @@ func (w *world) leave(_ context.Context, _ *db.Tx, agentID string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.left = append(w.left, agentID)
+	return nil
+}
+
+func (w *world) comesBack(_ context.Context, _ *db.Tx, agentID string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.back = append(w.back, agentID)
 	return nil
 }
 

@@ -120,4 +120,5 @@ const (
 	Forced      OrderReason = "forced"       // a person asked for a new version now
 	Rekey       OrderReason = "rekey"        // its version was revoked
 	TargetAdded OrderReason = "target_added" // an agent became a key holder
+	KeyLost     OrderReason = "key_lost"     // the agent joined again without the keys it had
 )

@@ -52,6 +52,9 @@ func (s *Service) Register(workers *river.Workers) {
 	river.AddWorker(workers, river.WorkFunc(func(ctx context.Context, job *river.Job[deployment.Assigned]) error {
 		return s.assigned(ctx, job.Args.CertificateID)
 	}))
+	river.AddWorker(workers, river.WorkFunc(func(ctx context.Context, job *river.Job[rejoinedArgs]) error {
+		return s.rejoined(ctx, job.Args.AgentID, job.Args.At)
+	}))
 }
 
 // Periodic lists the periodic jobs of this package.

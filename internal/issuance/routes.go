@@ -18,7 +18,7 @@ type View struct {
 	ID          string                `json:"id"`
 	Certificate string                `json:"certificate" doc:"Name of the certificate."`
 	Agent       string                `json:"agent" doc:"Name of the key holder."`
-	Reason      inventory.OrderReason `json:"reason" enum:"requested,renewal,forced,rekey,target_added"`
+	Reason      inventory.OrderReason `json:"reason" enum:"requested,renewal,forced,rekey,target_added,key_lost"`
 	State       State                 `json:"state" enum:"pending,signing,issued,done,failed,cancelled"`
 	StateReason string                `json:"state_reason,omitempty" doc:"Why it failed or was cancelled, or is tried again later."`
 	Attempts    int                   `json:"attempts" doc:"Tries of the current step."`

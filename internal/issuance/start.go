@@ -18,6 +18,7 @@ var beginnings = map[inventory.OrderReason]string{
 	inventory.Forced:      "A new version was asked for",
 	inventory.Rekey:       "The version in use was revoked",
 	inventory.TargetAdded: "The agent became a key holder",
+	inventory.KeyLost:     "The agent joined again without the keys it had",
 }
 
 // Start begins an order for a key holder. It gives the open order if there is

@@ -119,6 +119,16 @@ func (store) openOf(ctx context.Context, q db.Querier, agentID string) ([]string
 	return ids, nil
 }
 
+// heldBy reads the ids of the certificates that an agent has targets of.
+func (store) heldBy(ctx context.Context, q db.Querier, agentID string) ([]string, error) {
+	ids, err := db.All[string](ctx, q, `SELECT DISTINCT certificate_id FROM target
+		WHERE agent_id = $1 AND certificate_id IS NOT NULL ORDER BY certificate_id`, agentID)
+	if err != nil {
+		return nil, fmt.Errorf("read the certificates of agent %s: %w", agentID, err)
+	}
+	return ids, nil
+}
+
 // latest reads the last order of a holder, if there is one.
 func (store) latest(ctx context.Context, q db.Querier, certificateID, agentID string) (o Order, found bool, err error) {
 	last, err := db.One[row](ctx, q, "SELECT "+columns+` FROM cert_order o

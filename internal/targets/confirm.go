@@ -9,7 +9,8 @@ import (
 // byte. Without a probe, that the server has loaded them is known only when the
 // last deployment was completed.
 func (d *deployment) inPlace() bool {
-	if d.journal.open() || d.job.Plan.Probe == nil && d.journal.Outcome != OutcomeDeployed {
+	unknown := d.job.Plan.Probe == nil && len(d.job.Plan.Files) > 0 && d.journal.Outcome != OutcomeDeployed
+	if d.journal.open() || unknown {
 		return false
 	}
 	for _, file := range d.files {
@@ -24,6 +25,10 @@ func (d *deployment) inPlace() bool {
 // confirm ends a deployment that has nothing to write: it is done when the
 // certificate is served, be it after a reload that was missed before.
 func (d *deployment) confirm(ctx context.Context) {
+	if err := d.keep(); err != nil {
+		d.refuse(err)
+		return
+	}
 	if err := d.step(ctx, "verify", d.verifyNow); err == nil {
 		d.report.Outcome = OutcomeUnchanged
 		if d.journal.Deployment == d.job.DeploymentID {
@@ -42,13 +47,25 @@ func (d *deployment) confirm(ctx context.Context) {
 	} {
 		if err := d.step(ctx, step.name, step.do); err != nil {
 			d.report.Outcome = OutcomeFailed
-			d.report.Reason = err.Error() + "; the files were in place already, so there is nothing to roll back to"
+			d.report.Reason = err.Error() + "; " + d.already() + ", so there is nothing to roll back to"
 			d.report.Retryable = retryable(err)
 			return
 		}
 	}
 	d.report.Outcome = OutcomeDeployed
-	d.report.Reason = "the files were in place already and needed a reload; " + d.proof()
+	d.report.Reason = d.already()
+	if len(d.job.Plan.Files) > 0 {
+		d.report.Reason += " and needed a reload"
+	}
+	d.report.Reason += "; " + d.proof()
+}
+
+// already says for a person that there was nothing to write.
+func (d *deployment) already() string {
+	if len(d.job.Plan.Files) == 0 {
+		return "the content was in place already"
+	}
+	return "the files were in place already"
 }
 
 // verifyNow looks once, without giving the server time.
@@ -67,6 +84,9 @@ func (d *deployment) verifyNow(ctx context.Context) (string, error) {
 
 // proof says for a person how sure a success is.
 func (d *deployment) proof() string {
+	if d.job.Plan.Probe == nil && len(d.job.Plan.Files) == 0 {
+		return fmt.Sprintf("certificate %s is in place; without a probe, what is served was not checked", short(d.job.Fingerprint))
+	}
 	if d.job.Plan.Probe == nil {
 		return "the files are in place; without a probe, what is served was not checked"
 	}

@@ -43,11 +43,11 @@ func (d *deployment) carryOut(ctx context.Context) {
 		d.rollback(ctx)
 		return
 	}
-	err = d.step(ctx, "prepare", func(context.Context) (string, error) {
+	err = d.step(ctx, "prepare", func(ctx context.Context) (string, error) {
 		if unresolved != nil {
 			return "", unresolved
 		}
-		return d.prepare()
+		return d.prepare(ctx)
 	})
 	if err != nil {
 		d.giveUp(ctx, err)

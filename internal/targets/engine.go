@@ -18,6 +18,10 @@ type Engine struct {
 	now      func() time.Time
 	path     string // where commands are looked for
 	locks    *locks
+	stores   map[string]Store
+
+	// keptChanged says that there may be other records to keep.
+	keptChanged chan struct{}
 
 	// reached is called between any two things that change the host. Tests end
 	// the process there.
@@ -43,7 +47,11 @@ func NewEngine(stateDir string, now func() time.Time) (*Engine, error) {
 		now:      now,
 		path:     searchPath(os.Getenv("PATH")),
 		locks:    newLocks(),
-		reached:  func(string) {},
+		stores:   map[string]Store{},
+
+		keptChanged: make(chan struct{}, 1),
+
+		reached: func(string) {},
 	}, nil
 }
 
@@ -75,33 +83,42 @@ func (d *deployment) lockTarget(ctx context.Context) (release func(), err error)
 	if !fingerprint.MatchString(d.job.Fingerprint) {
 		return nil, problem.Conflict("%q is not a SHA-256 fingerprint in lower-case hex", d.job.Fingerprint)
 	}
-	releaseName, err := d.engine.locks.acquire(ctx, d.job.TargetID)
+	if d.state, d.journal, release, err = d.engine.open(ctx, d.job.TargetID); err != nil {
+		return nil, err
+	}
+	for _, saved := range d.journal.Previous {
+		d.run.redact.hide(saved.data)
+	}
+	return release, nil
+}
+
+// open waits for a target and gives what is remembered of it. Until release
+// nobody else works on the target.
+func (e *Engine) open(ctx context.Context, targetID string) (state stateFolder, j journal, release func(), err error) {
+	releaseName, err := e.locks.acquire(ctx, targetID)
 	if err != nil {
-		return nil, stopped(err)
+		return state, j, nil, stopped(err)
 	}
 	defer func() {
 		if err != nil {
 			releaseName()
 		}
 	}()
-	if d.state, err = newStateFolder(d.engine.stateDir, d.job.TargetID); err != nil {
-		return nil, err
+	if state, err = newStateFolder(e.stateDir, targetID); err != nil {
+		return state, j, nil, err
 	}
-	releaseFile, err := d.state.lock(ctx)
+	releaseFile, err := state.lock(ctx)
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return nil, stopped(err)
+		return state, j, nil, stopped(err)
 	case err != nil:
-		return nil, err
+		return state, j, nil, err
 	}
-	if d.journal, err = d.state.load(); err != nil {
+	if j, err = state.load(); err != nil {
 		releaseFile()
-		return nil, err
+		return state, j, nil, err
 	}
-	for _, saved := range d.journal.Previous {
-		d.run.redact.hide(saved.data)
-	}
-	return func() { releaseFile(); releaseName() }, nil
+	return state, j, func() { releaseFile(); releaseName() }, nil
 }
 
 func stopped(err error) error {

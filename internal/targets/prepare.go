@@ -1,13 +1,14 @@
 package targets
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
 	"github.com/certctl-io/certctl/internal/problem"
 )
 
-// resolveFiles finds where the plan's files really are.
+// resolveFiles finds where the plan's files really are, and adds its records.
 func (d *deployment) resolveFiles() error {
 	seen := map[string]string{}
 	for _, file := range d.job.Plan.Files {
@@ -20,6 +21,14 @@ func (d *deployment) resolveFiles() error {
 		}
 		seen[real] = file.Path
 		d.files = append(d.files, replacement{path: real, data: file.Data})
+	}
+	for _, record := range d.job.Plan.Records {
+		path := recordPath(record.Store, record.Name)
+		if _, taken := seen[path]; taken {
+			return problem.Conflict("%s is named twice", path).Hint("give each record a name of its own")
+		}
+		seen[path] = path
+		d.files = append(d.files, replacement{path: path, store: record.Store, data: record.Data})
 	}
 	if len(d.files) == 0 {
 		return problem.Conflict("the target names no file to write").Hint("name at least one file in its settings")
@@ -41,7 +50,7 @@ func (d *deployment) paths() []string {
 }
 
 // prepare settles what will be written and finds what could stand in the way.
-func (d *deployment) prepare() (string, error) {
+func (d *deployment) prepare(ctx context.Context) (string, error) {
 	for _, command := range []Command{d.job.Plan.Validate, d.job.Plan.Reload} {
 		if command == nil {
 			continue
@@ -60,6 +69,15 @@ func (d *deployment) prepare() (string, error) {
 			return "", err
 		}
 		notes = append(notes, note)
+	}
+	for i := len(d.job.Plan.Files); i < len(d.files); i++ {
+		record := &d.files[i]
+		var err error
+		if record.was, err = d.previousRecord(ctx, *record); err != nil {
+			return "", err
+		}
+		d.run.redact.hide(record.was.data)
+		notes = append(notes, record.path)
 	}
 	return strings.Join(notes, "\n"), nil
 }
@@ -104,12 +122,21 @@ func (d *deployment) prepareFile(file File, to *replacement) (note string, err e
 
 // previous tells what stood at a path before anything unfinished touched it.
 func (d *deployment) previous(path string) (snapshot, error) {
-	if d.journal.open() {
-		for _, saved := range d.journal.Previous {
-			if saved.Path == path {
-				return saved, nil
-			}
-		}
+	if saved, ok := d.journal.previous(path); ok {
+		return saved, nil
 	}
 	return takeSnapshot(path)
+}
+
+// previousRecord tells the same of a record. That it is not somebody else's is
+// asked in any case.
+func (d *deployment) previousRecord(ctx context.Context, record replacement) (snapshot, error) {
+	now, err := d.engine.lookAt(ctx, d.job.TargetID, record.store, record.path)
+	if err != nil {
+		return snapshot{}, err
+	}
+	if saved, ok := d.journal.previous(record.path); ok {
+		return saved, nil
+	}
+	return now, nil
 }

@@ -11,7 +11,8 @@ import (
 
 // replacement is a file on its way to its path.
 type replacement struct {
-	path     string // links resolved
+	path     string // links resolved; of a record, see recordPath
+	store    string // of a record; "" for a file
 	data     []byte
 	mode     fs.FileMode
 	uid, gid int      // wanted; keep leaves what the system gives

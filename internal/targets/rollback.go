@@ -15,7 +15,7 @@ func (d *deployment) rollback(ctx context.Context) {
 	if err != nil {
 		// The copies stay the previous set, for the next deployment too.
 		d.journal.Phase = phaseApplying
-		d.end(ctx, OutcomeFailed, "the previous files could not be put back: "+err.Error(), d.state.save)
+		d.end(ctx, OutcomeFailed, "the previous "+d.job.Plan.content()+" could not be put back: "+err.Error(), d.state.save)
 		return
 	}
 	reloadErr := d.reloadRestored(ctx)
@@ -25,13 +25,13 @@ func (d *deployment) rollback(ctx context.Context) {
 }
 
 // restore makes every file what it was.
-func (d *deployment) restore(context.Context) (string, error) {
+func (d *deployment) restore(ctx context.Context) (string, error) {
 	// If this cannot be saved, a rerun after a crash starts over instead of
 	// going on here, which is right as well.
 	saveErr := d.state.save(d.journal)
 	d.engine.reached("restoring noted")
 	for _, saved := range d.journal.Previous {
-		if err := restore(d.job.TargetID, saved); err != nil {
+		if err := d.putBack(ctx, saved); err != nil {
 			return "", fmt.Errorf("%s: %w", saved.Path, err)
 		}
 		d.engine.reached("restored")
@@ -40,6 +40,17 @@ func (d *deployment) restore(context.Context) (string, error) {
 		return "the journal could not be written: " + saveErr.Error(), nil //nolint:nilerr // the files are restored, which is what counts
 	}
 	return "", nil
+}
+
+// putBack makes a file or a record what the snapshot says.
+func (d *deployment) putBack(ctx context.Context, saved snapshot) error {
+	if saved.Store == "" {
+		return restore(d.job.TargetID, saved)
+	}
+	if changed, err := d.engine.settle(ctx, d.job.TargetID, saved); err != nil || !changed {
+		return err
+	}
+	return d.engine.confirmRecord(ctx, d.job.TargetID, saved)
 }
 
 // reloadRestored makes the server load the restored files, unless it never
@@ -96,21 +107,29 @@ func (o observation) seenAgain(brought string) func(fingerprint string) bool {
 // judge gives the outcome of a way back on which all files were restored. A
 // handshake is the better witness; without a probe the reload must do.
 func (d *deployment) judge(reloadErr, verifyErr error) (outcome, reason string) {
-	probe, before := d.witness(), d.journal.Before
+	probe, before, back := d.witness(), d.journal.Before, d.restored()
 	switch {
 	case verifyErr != nil && reloadErr != nil:
-		return OutcomeFailed, fmt.Sprintf("the previous files are back, but the server did not load them (%v), and %v", reloadErr, verifyErr)
+		return OutcomeFailed, fmt.Sprintf("%s, but the server did not load them (%v), and %v", back, reloadErr, verifyErr)
 	case verifyErr != nil:
-		return OutcomeFailed, fmt.Sprintf("the previous files are back, but %v", verifyErr)
+		return OutcomeFailed, fmt.Sprintf("%s, but %v", back, verifyErr)
 	case probe == nil && reloadErr != nil:
-		return OutcomeFailed, fmt.Sprintf("the previous files are back, but the server did not load them: %v", reloadErr)
+		return OutcomeFailed, fmt.Sprintf("%s, but the server did not load them: %v", back, reloadErr)
 	case probe == nil:
-		return OutcomeRolledBack, "the previous files are back"
+		return OutcomeRolledBack, back
 	case before.Fingerprint == "":
-		return OutcomeRolledBack, fmt.Sprintf("the previous files are back; %s served no certificate before either", probe)
+		return OutcomeRolledBack, fmt.Sprintf("%s; %s served no certificate before either", back, probe)
 	default:
-		return OutcomeRolledBack, fmt.Sprintf("the previous files are back and %s serves the previous certificate %s", probe, short(before.Fingerprint))
+		return OutcomeRolledBack, fmt.Sprintf("%s and %s serves the previous certificate %s", back, probe, short(before.Fingerprint))
 	}
+}
+
+// restored says for a person that the previous set is back.
+func (d *deployment) restored() string {
+	if len(d.job.Plan.Files) == 0 {
+		return "the previous content is back"
+	}
+	return "the previous files are back"
 }
 
 // end writes the report of a way back, and the journal.

@@ -16,9 +16,10 @@ import (
 // path does not copy a disk image.
 const maxFileBytes = 16 << 20
 
-// snapshot is what stood at a path at some time: a file, or nothing.
+// snapshot is what stood at a path at some time: a file, a record, or nothing.
 type snapshot struct {
-	Path    string      `json:"path"` // links resolved
+	Path    string      `json:"path"`            // links resolved; of a record, see recordPath
+	Store   string      `json:"store,omitempty"` // of a record
 	Existed bool        `json:"existed"`
 	Mode    fs.FileMode `json:"mode,omitempty"`
 	UID     int         `json:"uid,omitempty"`

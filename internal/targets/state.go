@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,6 +39,9 @@ type journal struct {
 	Reloaded    bool        `json:"reloaded,omitempty"`  // the server may have loaded the new set
 	Failure     string      `json:"failure,omitempty"`   // why it is being put back
 	Retryable   bool        `json:"retryable,omitempty"` // of the failure
+
+	Kept           []snapshot `json:"kept,omitempty"`            // records as the last good deployment left them
+	KeptGeneration int        `json:"kept_generation,omitempty"` // names the folder of their content
 }
 
 // open tells whether the deployment was not brought to an end.
@@ -55,6 +59,7 @@ type observation struct {
 //	lock                    held by whoever works on the target
 //	journal.json
 //	previous-<generation>/  copies of the previous set, 0, 1, ...
+//	kept-<generation>/      content of the records to keep, 0, 1, ...
 //
 // Copies are written once and never changed; a new generation gets a new
 // folder, and the rename of the journal decides which one counts.
@@ -69,9 +74,20 @@ func (s stateFolder) lock(ctx context.Context) (release func(), err error) {
 	return lockFile(ctx, filepath.Join(s.dir, "lock"))
 }
 
-// load reads the journal, with the content of the previous set when it is open,
-// and removes copies that no journal refers to.
-func (s stateFolder) load() (journal, error) {
+// previous finds what an open journal says of a path.
+func (j journal) previous(path string) (snapshot, bool) {
+	if j.open() {
+		for _, saved := range j.Previous {
+			if saved.Path == path {
+				return saved, true
+			}
+		}
+	}
+	return snapshot{}, false
+}
+
+// read reads the journal alone, which needs no lock.
+func (s stateFolder) read() (journal, error) {
 	text, err := os.ReadFile(filepath.Join(s.dir, "journal.json"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return journal{}, err
@@ -81,6 +97,16 @@ func (s stateFolder) load() (journal, error) {
 		if err := json.Unmarshal(text, &j); err != nil {
 			return journal{}, s.damaged(err)
 		}
+	}
+	return j, nil
+}
+
+// load reads the journal, with the content of the previous set when it is open,
+// and removes copies that no journal refers to.
+func (s stateFolder) load() (journal, error) {
+	j, err := s.read()
+	if err != nil {
+		return journal{}, err
 	}
 	if err := s.sweep(j); err != nil {
 		return journal{}, err
@@ -93,13 +119,38 @@ func (s stateFolder) load() (journal, error) {
 		if !saved.Existed {
 			continue
 		}
-		if saved.data, err = os.ReadFile(s.copyPath(j.Generation, i)); err != nil {
-			return journal{}, s.damaged(err)
-		}
-		if sum(saved.data) != saved.SHA256 {
-			return journal{}, s.damaged(fmt.Errorf("the copy of %s is not what was copied", saved.Path))
+		if saved.data, err = s.copyOf(*saved, s.copies(j.Generation), i); err != nil {
+			return journal{}, err
 		}
 	}
+	return j, nil
+}
+
+// copyOf reads the copy of a snapshot, the how manyeth in its folder.
+func (s stateFolder) copyOf(saved snapshot, dir string, i int) ([]byte, error) {
+	data, err := os.ReadFile(copyPath(dir, i))
+	if err != nil {
+		return nil, s.damaged(err)
+	}
+	if sum(data) != saved.SHA256 {
+		return nil, s.damaged(fmt.Errorf("the copy of %s is not what was copied", saved.Path))
+	}
+	return data, nil
+}
+
+// keepSet makes records those to keep, and gives the journal that says so. They
+// count from the moment that it is saved.
+func (s stateFolder) keepSet(j journal, records []snapshot) (journal, error) {
+	same := func(a, b snapshot) bool { return a.Path == b.Path && a.same(b) }
+	if slices.EqualFunc(records, j.Kept, same) {
+		return j, nil
+	}
+	if len(records) > 0 {
+		if err := s.copySet(s.kept(j.KeptGeneration+1), records); err != nil {
+			return j, err
+		}
+	}
+	j.Kept, j.KeptGeneration = records, j.KeptGeneration+1
 	return j, nil
 }
 
@@ -124,10 +175,9 @@ func (s stateFolder) save(j journal) error {
 	return syncDir(s.dir)
 }
 
-// copySet writes the copies of a previous set. They count from the moment that
-// a journal of this generation is saved.
-func (s stateFolder) copySet(generation int, set []snapshot) error {
-	dir := s.copies(generation)
+// copySet writes the copies of a set into a folder. They count from the moment
+// that a journal of its generation is saved.
+func (s stateFolder) copySet(dir string, set []snapshot) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
@@ -138,7 +188,7 @@ func (s stateFolder) copySet(generation int, set []snapshot) error {
 		if !saved.Existed {
 			continue
 		}
-		if err := writeSynced(s.copyPath(generation, i), saved.data); err != nil {
+		if err := writeSynced(copyPath(dir, i), saved.data); err != nil {
 			return err
 		}
 	}
@@ -149,9 +199,11 @@ func (s stateFolder) copies(generation int) string {
 	return filepath.Join(s.dir, "previous-"+strconv.Itoa(generation))
 }
 
-func (s stateFolder) copyPath(generation, i int) string {
-	return filepath.Join(s.copies(generation), strconv.Itoa(i))
+func (s stateFolder) kept(generation int) string {
+	return filepath.Join(s.dir, "kept-"+strconv.Itoa(generation))
 }
+
+func copyPath(dir string, i int) string { return filepath.Join(dir, strconv.Itoa(i)) }
 
 // sweep removes the copies that an earlier run left behind. They hold private
 // keys that nothing needs any more.
@@ -162,7 +214,9 @@ func (s stateFolder) sweep(j journal) error {
 	}
 	for _, entry := range entries {
 		path := filepath.Join(s.dir, entry.Name())
-		if !strings.HasPrefix(entry.Name(), "previous-") || j.open() && path == s.copies(j.Generation) {
+		isCopy := strings.HasPrefix(entry.Name(), "previous-") || strings.HasPrefix(entry.Name(), "kept-")
+		needed := j.open() && path == s.copies(j.Generation) || len(j.Kept) > 0 && path == s.kept(j.KeptGeneration)
+		if !isCopy || needed {
 			continue
 		}
 		if err := os.RemoveAll(path); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/certctl-io/certctl/internal/problem"
 )
@@ -40,21 +41,22 @@ func seen(fingerprint string, err error) string {
 
 // backup copies the previous set and opens the journal: from here on there is
 // something to put back.
-func (d *deployment) backup(context.Context) (string, error) {
+func (d *deployment) backup(ctx context.Context) (string, error) {
 	next := journal{
 		Deployment: d.job.DeploymentID, Fingerprint: d.job.Fingerprint, Phase: phaseApplying,
 		Generation: d.journal.Generation + 1, Before: d.before,
+		Kept: d.journal.Kept, KeptGeneration: d.journal.KeptGeneration,
 	}
 	for _, file := range d.files {
 		next.Previous = append(next.Previous, file.was)
 	}
 	if d.journal.open() {
 		next.Reloaded = d.journal.Reloaded
-		if err := d.leaveAlone(); err != nil {
+		if err := d.leaveAlone(ctx); err != nil {
 			return "", err
 		}
 	}
-	if err := d.state.copySet(next.Generation, next.Previous); err != nil {
+	if err := d.state.copySet(d.state.copies(next.Generation), next.Previous); err != nil {
 		return "", fmt.Errorf("copy the previous files: %w", err)
 	}
 	d.engine.reached("copied")
@@ -68,12 +70,12 @@ func (d *deployment) backup(context.Context) (string, error) {
 
 // leaveAlone puts back what an interrupted deployment may have written to files
 // that this one does not write.
-func (d *deployment) leaveAlone() error {
+func (d *deployment) leaveAlone(ctx context.Context) error {
 	for _, saved := range d.journal.Previous {
 		if slices.ContainsFunc(d.files, func(r replacement) bool { return r.path == saved.Path }) {
 			continue
 		}
-		if err := restore(d.job.TargetID, saved); err != nil {
+		if err := d.putBack(ctx, saved); err != nil {
 			return fmt.Errorf("put back %s after an interrupted deployment: %w", saved.Path, err)
 		}
 		d.engine.reached("left alone")
@@ -83,15 +85,17 @@ func (d *deployment) leaveAlone() error {
 
 // write makes all new files ready beside the old ones, then renames them in a
 // row, so that the time with a certificate and key that do not match is short.
-func (d *deployment) write(context.Context) (string, error) {
-	for _, file := range d.files {
+// Records follow.
+func (d *deployment) write(ctx context.Context) (string, error) {
+	files := d.files[:len(d.job.Plan.Files)]
+	for _, file := range files {
 		if err := file.stage(tempPath(d.job.TargetID, file.path)); err != nil {
 			return "", fmt.Errorf("write %s: %w", file.path, err)
 		}
 		d.engine.reached("staged")
 	}
 	folders := map[string]string{} // a file in each
-	for _, file := range d.files {
+	for _, file := range files {
 		if err := renameBeside(tempPath(d.job.TargetID, file.path), file.path); err != nil {
 			return "", denied(err)
 		}
@@ -103,7 +107,7 @@ func (d *deployment) write(context.Context) (string, error) {
 			return "", denied(err)
 		}
 	}
-	return "", nil
+	return "", d.writeRecords(ctx)
 }
 
 // validate asks the server's own check about the files in place.
@@ -142,9 +146,17 @@ func (d *deployment) loadFiles(ctx context.Context) (string, error) {
 	return d.run.run(ctx, d.job.Plan.Reload)
 }
 
-// verify waits until the server shows the new certificate.
+// verify reads the records back and waits until the server shows the new
+// certificate.
 func (d *deployment) verify(ctx context.Context) (string, error) {
+	note, err := d.readBack(ctx)
+	if err != nil {
+		return "", err
+	}
 	probe := d.job.Plan.Probe
+	if probe == nil && note != "" {
+		return note + "\nno probe is set: what is served was not checked", nil
+	}
 	if probe == nil {
 		return "no probe is set: what is served was not checked", nil
 	}
@@ -153,7 +165,7 @@ func (d *deployment) verify(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return probe.String() + " serves certificate " + served, nil
+	return strings.TrimPrefix(note+"\n", "\n") + probe.String() + " serves certificate " + served, nil
 }
 
 // finish closes the journal; the copies of the previous set are not needed any more.
@@ -163,12 +175,19 @@ func (d *deployment) finish(context.Context) (string, error) {
 
 func (d *deployment) close(outcome string) error {
 	closed := d.journal
+	if outcome == OutcomeDeployed {
+		var err error
+		if closed, err = d.state.keepSet(closed, d.wantedRecords()); err != nil {
+			return fmt.Errorf("remember what was deployed: %w", err)
+		}
+	}
 	closed.Phase, closed.Outcome, closed.Previous = phaseClosed, outcome, nil
 	if err := d.state.save(closed); err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
 	d.journal = closed
 	d.engine.reached("journal closed")
+	d.engine.wakeKeeper()
 	_ = d.state.sweep(closed) // what is left goes at the next load, which tells
 	return nil
 }

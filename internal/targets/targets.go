@@ -2,7 +2,8 @@
 //
 // A kind (nginx, haproxy, ...) only says what is special about it, as a Plan:
 // which files, how to check them, how to make the server use them, where to
-// look for proof. The Engine does the rest, once for all kinds:
+// look for proof. Content that goes elsewhere than into files is a Record of a
+// Store: it takes the same steps, and is kept as it was deployed. The Engine does the rest, once for all kinds:
 //
 //	prepare → observe → backup → write → validate → reload → verify → done
 //	                                └─────────┴─────────┴───────┴─ failure:
@@ -58,6 +59,7 @@ type Kind interface {
 // Plan is what a deployment does on the host.
 type Plan struct {
 	Files    []File
+	Records  []Record
 	Validate Command // none: there is nothing to check with
 	Reload   Command // none: Signal, or the server notices the files itself
 	Signal   *Signal // instead of Reload

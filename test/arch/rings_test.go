@@ -40,7 +40,7 @@ const (
 func ringOf(folder string) ring {
 	for r, names := range map[ring][]string{
 		ground: {
-			"agentapi", "client", "config", "db", "duration", "id", "keys", "netx", "pki", "problem", "queue", "rest", "secret",
+			"agentapi", "client", "config", "db", "duration", "id", "keys", "kube", "netx", "pki", "problem", "queue", "rest", "secret",
 			"telemetry", "testkit", "version",
 		},
 		drivers: {"channels", "issuers", "targets"},
@@ -114,6 +114,8 @@ func forbiddenFeature(from, to string, upper ring) string {
 	switch {
 	case from == "internal/app":
 		return ""
+	case from == "internal/cli" && to == "internal/backup":
+		return "" // it works on the database of this machine and not through the API
 	case from == "internal/issuance" && to == "internal/deployment":
 		return "" // for the arguments of the jobs that deployment leaves to issuance
 	case !slices.Contains(shared(), to):

@@ -43,7 +43,7 @@ func StartServer(ctx context.Context, binary, dir string, env ...string) (*Serve
 	}
 	s := &Server{binary: binary, dir: dir, URL: fmt.Sprintf("https://127.0.0.1:%d", api)}
 	s.env = append([]string{
-		"CERTCTL_DATA_DIR=" + filepath.Join(dir, "data"),
+		"CERTCTL_DATA_DIR=" + s.DataDir(),
 		fmt.Sprintf("CERTCTL_LISTEN=127.0.0.1:%d", api),
 		fmt.Sprintf("CERTCTL_STATUS_LISTEN=127.0.0.1:%d", status),
 		fmt.Sprintf("CERTCTL_STATUS_URL=http://127.0.0.1:%d", status),
@@ -116,6 +116,23 @@ func (s *Server) readGreeting(ctx context.Context, stdout io.Reader) error {
 // Client calls the server with the first admin key.
 func (s *Server) Client() (*client.Client, error) {
 	return client.New(client.Options{URL: s.URL, APIKey: s.APIKey, CASHA256: s.CASHA256})
+}
+
+// DataDir is the server's data directory.
+func (s *Server) DataDir() string { return filepath.Join(s.dir, "data") }
+
+// Local runs a command that works on the server's data itself, with the
+// server's own settings, and gives what it printed.
+func (s *Server) Local(ctx context.Context, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.binary, args...) //nolint:gosec // the lab's own binary
+	cmd.Env = append(os.Environ(), s.env...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("certctl %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
 }
 
 // CLI runs the command line against the server and gives what it printed.

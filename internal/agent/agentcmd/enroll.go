@@ -20,13 +20,14 @@ const maxTokenFile = 4096
 // joinFlags say which server to join, and as what.
 type joinFlags struct {
 	stateFlag
-	Server    string            `env:"CERTCTL_AGENT_SERVER" placeholder:"URL" help:"URL of the server, such as https://certctl.example.com:8443."`
-	CASHA256  string            `name:"ca-sha256" env:"CERTCTL_AGENT_CA_SHA256" placeholder:"FINGERPRINT" xor:"trust" help:"SHA-256 fingerprint of the server's CA, as the server prints it at its start. The server is trusted by nothing else then."`
-	CAFile    string            `name:"ca-file" env:"CERTCTL_AGENT_CA_FILE" placeholder:"FILE" xor:"trust" help:"PEM file of CAs to trust instead of the system's."`
-	Token     secret.String     `env:"CERTCTL_AGENT_TOKEN" placeholder:"TOKEN" xor:"token" help:"Enrolment token. As a flag every user of this host can read it: use the variable or --token-file."`
-	TokenFile string            `env:"CERTCTL_AGENT_TOKEN_FILE" placeholder:"FILE" xor:"token" help:"File that holds the enrolment token; - for the standard input."`
-	Name      string            `env:"CERTCTL_AGENT_NAME" placeholder:"NAME" help:"Name of the agent on the server. Default: the host's name."`
-	Label     map[string]string `env:"CERTCTL_AGENT_LABELS" mapsep:"," placeholder:"KEY=VALUE" help:"Label of the agent; may be repeated. Those of the enrolment token win."`
+	Server     string            `env:"CERTCTL_AGENT_SERVER" placeholder:"URL" help:"URL of the server, such as https://certctl.example.com:8443."`
+	CASHA256   string            `name:"ca-sha256" env:"CERTCTL_AGENT_CA_SHA256" placeholder:"FINGERPRINT" xor:"trust" help:"SHA-256 fingerprint of the server's CA, as the server prints it at its start. The server is trusted by nothing else then."`
+	CAFile     string            `name:"ca-file" env:"CERTCTL_AGENT_CA_FILE" placeholder:"FILE" xor:"trust" help:"PEM file of CAs to trust instead of the system's; of several, separated by commas, the first that is there and not empty. While the agent runs, it is read again before each request."`
+	Token      secret.String     `env:"CERTCTL_AGENT_TOKEN" placeholder:"TOKEN" xor:"token" help:"Enrolment token. As a flag every user of this host can read it: use the variable or --token-file."`
+	TokenFile  string            `env:"CERTCTL_AGENT_TOKEN_FILE" placeholder:"FILE" xor:"token" help:"File that holds the enrolment token; - for the standard input."`
+	Kubernetes string            `name:"kubernetes-token" env:"CERTCTL_AGENT_KUBERNETES_TOKEN_FILE" placeholder:"FILE" help:"File with a token of the ServiceAccount that this pod runs as, made for the server's audience. An agent that has lost its state comes in again by it, as the same agent."`
+	Name       string            `env:"CERTCTL_AGENT_NAME" placeholder:"NAME" help:"Name of the agent on the server. Default: the host's name."`
+	Label      map[string]string `env:"CERTCTL_AGENT_LABELS" mapsep:"," placeholder:"KEY=VALUE" help:"Label of the agent; may be repeated. Those of the enrolment token win."`
 }
 
 // enrollCmd joins a server.
@@ -68,18 +69,11 @@ func (c enrollCmd) Run(s *session) error {
 // enrolment reads the flags, and the files that they name.
 func (f joinFlags) enrolment(stdin io.Reader) (agent.Enrolment, error) {
 	e := agent.Enrolment{
-		StateDir: f.State, Server: f.Server, Token: f.Token, CASHA256: f.CASHA256, Name: f.Name, Labels: f.Label,
-		Version: version.String(), Now: time.Now,
+		StateDir: f.State, Server: f.Server, Token: f.Token, CASHA256: f.CASHA256, CAFile: f.CAFile, Name: f.Name, Labels: f.Label,
+		KubernetesTokenFile: f.Kubernetes, Version: version.String(), Now: time.Now,
 	}
 	if err := f.checkState(); err != nil {
 		return e, err
-	}
-	if f.CAFile != "" {
-		text, err := os.ReadFile(f.CAFile)
-		if err != nil {
-			return e, problem.Invalid("ca-file", "it cannot be read: %v", err)
-		}
-		e.CAs = string(text)
 	}
 	if f.TokenFile == "" {
 		return e, nil

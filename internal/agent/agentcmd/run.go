@@ -53,7 +53,10 @@ func (c runCmd) Run(s *session) error {
 			return err
 		}
 	}
-	a, err := agent.New(agent.Config{StateDir: c.State, Kinds: kinds.All(), Version: version.String(), Logger: log, Now: time.Now})
+	a, err := agent.New(agent.Config{
+		StateDir: c.State, Kinds: kinds.All(), Stores: kinds.Stores(), CAFile: c.CAFile,
+		Version: version.String(), Logger: log, Now: time.Now,
+	})
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 func TestKindsAreKnownByTheirNames(t *testing.T) {
 	t.Parallel()
 	all := kinds.All()
-	want := []string{"exec", "file", "haproxy", "nginx"}
+	want := []string{"exec", "file", "haproxy", "kubernetes", "nginx"}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(all))); diff != "" {
 		t.Error(diff)
 	}

@@ -172,7 +172,15 @@ func (s suite) checkPlan(t *testing.T, settings json.RawMessage, bundle pki.Bund
 			t.Errorf("planning twice gives two contents of %s", file.Path)
 		}
 	}
-	if !slices.ContainsFunc(plan.Files, func(f targets.File) bool { return f.Secret }) {
+	for i, record := range plan.Records {
+		if record.Store == "" || record.Name == "" || len(record.Data) == 0 {
+			t.Errorf("the record %v names no store, no name or no content", record)
+		}
+		if !bytes.Equal(record.Data, again.Records[i].Data) {
+			t.Errorf("planning twice gives two contents of %v", record)
+		}
+	}
+	if len(plan.Records) == 0 && !slices.ContainsFunc(plan.Files, func(f targets.File) bool { return f.Secret }) {
 		t.Errorf("the plan for %s writes no private key", settings)
 	}
 	if plan.Probe != nil && (plan.Probe.Address == "" || strings.Contains(plan.Probe.ServerName, "*")) {

@@ -57,3 +57,21 @@ clean: ## Remove bin/
 	rm -rf bin
 
 .PHONY: help setup build run demo test race bench lint fmt docs clean
+
+test-chart: ## Lint, render and check the Helm chart (ARGS: flags of "go test"; -update writes what is made from the chart)
+	cd test/chart && go vet ./... && go test -timeout 10m ./... $(ARGS)
+
+images: ## Build the images with buildah (settings: deploy/images/build.sh)
+	LDFLAGS='$(LDFLAGS)' $(if $(VERSION),TAG='$(patsubst v%,%,$(VERSION))') deploy/images/build.sh
+
+package: ## Package the Helm chart into bin/
+	mkdir -p bin
+	cd test/chart && go tool helm package ../../deploy/helm/certctl --destination ../../bin \
+		$(if $(VERSION),--version '$(patsubst v%,%,$(VERSION))' --app-version '$(patsubst v%,%,$(VERSION))')
+
+.PHONY: test-chart images package
+
+test-kube: ## Test the Helm chart on a real Kubernetes (root on Debian; the first run builds it, for minutes; ARGS: flags of the test binary)
+	@test/kube/run.sh $(ARGS)
+
+.PHONY: test-kube

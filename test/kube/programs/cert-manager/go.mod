@@ -1,0 +1,3 @@
+module certctl.test/cert-manager
+
+go 1.25.0

@@ -1,0 +1,3 @@
+module certctl.test/coredns
+
+go 1.25.0

@@ -1,0 +1,3 @@
+module certctl.test/pause
+
+go 1.25.0

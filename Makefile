@@ -71,7 +71,7 @@ package: ## Package the Helm chart into bin/
 
 .PHONY: test-chart images package
 
-test-kube: ## Test the Helm chart on a real Kubernetes (root on Debian; the first run builds it, for minutes; ARGS: flags of the test binary)
+test-kube: ## Test the Helm chart on a real Kubernetes (root on Debian; the first run takes long; ARGS: flags of the test binary)
 	@test/kube/run.sh $(ARGS)
 
 .PHONY: test-kube

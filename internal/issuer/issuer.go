@@ -32,7 +32,7 @@ type Issuer struct {
 	Revision   int                      `db:"revision"`
 	Settings   db.JSON[json.RawMessage] `db:"settings"`        // secrets masked
 	Sealed     []byte                   `db:"sealed_settings"` // all settings, when there is a secret among them
-	Enabled    bool                     `db:"enabled"`         // issues; a disabled one still revokes
+	Enabled    bool                     `db:"enabled"`         // issues; the status of what it has issued is served all the same
 	CreatedAt  time.Time                `db:"created_at"`
 	UpdatedAt  time.Time                `db:"updated_at"`
 	CheckedAt  *time.Time               `db:"checked_at"`
@@ -69,9 +69,6 @@ type CA interface {
 	// Issue signs what an order asks for; see pki.Request for how it carries on
 	// with an earlier attempt.
 	Issue(ctx context.Context, request pki.Request) (pki.Issued, error)
-	// Revoke tells the CA that a version is revoked, with the reason code of
-	// RFC 5280, 5.3.1.
-	Revoke(ctx context.Context, serial string, reason int, chain pki.Chain) error
 	// Check tells whether the CA could issue now.
 	Check(ctx context.Context) error
 }

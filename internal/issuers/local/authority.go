@@ -70,10 +70,6 @@ func (a *Authority) Check(ctx context.Context) error {
 	return nil
 }
 
-// Revoke does nothing, as there is nobody to tell: the status of a certificate
-// is made of what stands in the database.
-func (a *Authority) Revoke(context.Context, string, int, pki.Chain) error { return nil }
-
 // Shards is how many parts the CRL has by now. It answers a not-found problem
 // when the CA is no more.
 func (a *Authority) Shards(ctx context.Context) (int, error) {

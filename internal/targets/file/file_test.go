@@ -109,7 +109,7 @@ func wantOpenSSLReads(t *testing.T, path, password string, b pki.Bundle) {
 	t.Helper()
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {
-		t.Skip("openssl is not installed")
+		t.Fatalf("openssl is missing, run scripts/setup.sh: %v", err)
 	}
 	cmd := exec.CommandContext(t.Context(), openssl, "pkcs12", "-in", path, "-passin", "pass:"+password, "-noenc")
 	output, err := cmd.Output()
